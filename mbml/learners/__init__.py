@@ -1,0 +1,22 @@
+"""The methods, one a file, by family. Importing this package registers every one of them."""
+
+from mbml.learners.base import (
+    GenerativeLearner,
+    Learner,
+    default_tasks_at_once,
+    embed,
+    get,
+    methods,
+    register,
+)
+from mbml.learners.metric import prototypical  # noqa: F401
+
+__all__ = [
+    "GenerativeLearner",
+    "Learner",
+    "default_tasks_at_once",
+    "embed",
+    "get",
+    "methods",
+    "register",
+]

@@ -1,0 +1,1 @@
+"""Learners that compare a query point with the support set by a learned distance."""

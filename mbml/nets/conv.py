@@ -1,0 +1,106 @@
+r"""Plain convolutional backbones: four blocks for small images, five as VERSA uses them.
+
+A block is a 3x3 convolution, batch norm, ReLU, dropout and a 2x2 max-pool. Two things are done
+otherwise than they are usually written, with the same result: the convolution has no bias (batch
+norm takes it away again), and the pool comes before the ReLU (both are monotone, so they commute),
+which leaves the ReLU a quarter of the work.
+
+Sizes: `Conv4` maps 28x28 to 2x2 (`ceil` pooling: 28-14-7-4-2) or 1x1, and 84x84 to 5x5; `Conv5`
+maps 84x84 to 2x2 (84-42-21-10-5-2), which with 64 channels gives the 256 features of Gordon et al.
+(2019), who use 'same' pooling on Omniglot (`ceil`) and 'valid' pooling on miniImageNet.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mbml.nets.norm import TaskNorm
+
+
+class ConvBlock(nn.Module):
+    """`[B, P, C, H, W] -> [B, P, channels, H/2, W/2]`."""
+
+    def __init__(
+        self, in_channels: int, channels: int, *, norm: str, dropout: float, ceil: bool
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        self.norm = TaskNorm(channels, norm)
+        self.dropout, self.ceil = dropout, ceil
+
+    def forward(self, x: Tensor, split: int | None = None) -> Tensor:
+        B, P = x.shape[:2]
+        x = self.norm(self.conv(x.flatten(0, 1)).unflatten(0, (B, P)), split)
+        x = F.relu(F.max_pool2d(x.flatten(0, 1), 2, ceil_mode=self.ceil))
+        return F.dropout(x, self.dropout, self.training).unflatten(0, (B, P))
+
+
+class ConvNet(nn.Module):
+    """A stack of `ConvBlock`s, flattened: images `[B, P, C, H, W]` to features `[B, P, D]`.
+
+    Args:
+        blocks: how many.
+        in_channels, image_size: C and H = W of the images.
+        channels: filters of every block.
+        norm: batch-norm mode, one of `mbml.nets.MODES`.
+        dropout: probability of dropping a feature after each block.
+        ceil: whether a pool keeps an odd last row (TensorFlow's 'same'); by default it does for
+            images of less than 32 pixels, as VERSA does.
+
+    Raises:
+        ValueError: for an unknown norm, or an image too small for so many halvings.
+    """
+
+    def __init__(
+        self,
+        blocks: int,
+        *,
+        in_channels: int = 3,
+        image_size: int = 84,
+        channels: int = 64,
+        norm: str = "running",
+        dropout: float = 0.0,
+        ceil: bool | None = None,
+    ) -> None:
+        super().__init__()
+        ceil = image_size < 32 if ceil is None else ceil
+        widths = [in_channels] + [channels] * blocks
+        self.blocks = nn.ModuleList(
+            ConvBlock(a, b, norm=norm, dropout=dropout, ceil=ceil)
+            for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        size = image_size
+        for _ in range(blocks):
+            size = -(-size // 2) if ceil else size // 2
+        if size < 1:
+            raise ValueError(
+                f"images of {image_size} pixels are too small for {blocks} halvings: use larger "
+                "images or fewer blocks"
+            )
+        self.image_shape = (in_channels, image_size, image_size)
+        self.features = channels * size * size
+
+    def forward(self, x: Tensor, split: int | None = None) -> Tensor:
+        if tuple(x.shape[2:]) != self.image_shape:
+            raise ValueError(
+                f"images of shape {list(x.shape[2:])} for a network built for "
+                f"{list(self.image_shape)} (channels, height, width)"
+            )
+        for block in self.blocks:
+            x = block(x, split)
+        return x.flatten(2)
+
+
+class Conv4(ConvNet):
+    """Four blocks: the backbone of Vinyals et al. (2016), MAML and Prototypical networks."""
+
+    def __init__(self, **settings) -> None:
+        super().__init__(4, **settings)
+
+
+class Conv5(ConvNet):
+    """Five blocks: the backbone of VERSA and SAMOVAR on miniImageNet (Gordon et al. 2019)."""
+
+    def __init__(self, **settings) -> None:
+        super().__init__(5, **settings)
