@@ -11,11 +11,17 @@ from torch import nn
 
 from mbml.names import one_of
 from mbml.nets.conv import Conv4, Conv5
+from mbml.nets.identity import Identity
 from mbml.nets.mlp import MLP
 from mbml.nets.norm import MODES, TaskNorm
 from mbml.nets.resnet12 import ResNet12
 
-BACKBONES: dict[str, type[nn.Module]] = {"conv4": Conv4, "conv5": Conv5, "resnet12": ResNet12}
+BACKBONES: dict[str, type[nn.Module]] = {
+    "conv4": Conv4,
+    "conv5": Conv5,
+    "pixels": Identity,
+    "resnet12": ResNet12,
+}
 
 
 def build(name: str, *, in_channels: int, image_size: int, **settings) -> nn.Module:
@@ -31,4 +37,14 @@ def build(name: str, *, in_channels: int, image_size: int, **settings) -> nn.Mod
         raise ValueError(f"network {name!r}: {str(error).split('__init__() ')[-1]}") from error
 
 
-__all__ = ["BACKBONES", "MLP", "MODES", "Conv4", "Conv5", "ResNet12", "TaskNorm", "build"]
+__all__ = [
+    "BACKBONES",
+    "MLP",
+    "MODES",
+    "Conv4",
+    "Conv5",
+    "Identity",
+    "ResNet12",
+    "TaskNorm",
+    "build",
+]

@@ -78,6 +78,7 @@ class ConvNet(nn.Module):
                 f"images of {image_size} pixels are too small for {blocks} halvings: use larger "
                 "images or fewer blocks"
             )
+        self.norm = norm
         self.image_shape = (in_channels, image_size, image_size)
         self.features = channels * size * size
 

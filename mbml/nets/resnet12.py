@@ -73,6 +73,7 @@ class ResNet12(nn.Module):
             ResidualBlock(a, b, norm=norm, pool=i < 3)
             for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
         )
+        self.norm = norm
         self.features = widths[-1]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -1,0 +1,194 @@
+"""What every learner promises, tested on every registered one.
+
+A new method adds one line to `SMALL`: how to build a small instance of it, and on which tasks. What
+a learner declares (`order_invariant`, `label_equivariant`, `transductive`) is tested; what it does
+not declare is shown broken on the example.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from mbml import Episodes, Examples, learners, nets
+from mbml.learners import GenerativeLearner, Learner
+from mbml.learners.metric.prototypical import Prototypical
+
+N, D = 3, 4
+
+
+def classification(seed: int = 0, tasks: int = 2, support=(1, 3, 2), queries: int = 5) -> Episodes:
+    """Tasks of vectors whose classes have different counts."""
+    g = torch.Generator().manual_seed(seed)
+    y = torch.repeat_interleave(torch.arange(N), torch.tensor(support)).expand(tasks, -1)
+    query_y = torch.randint(0, N, (tasks, queries), generator=g)
+    centres = torch.randn(tasks, N, D, generator=g)
+
+    def points(labels: Tensor) -> Examples:
+        x = torch.stack([c[label] for c, label in zip(centres, labels, strict=True)])
+        return Examples(x + torch.randn(x.shape, generator=g), labels, ways=N)
+
+    return Episodes(points(y), points(query_y))
+
+
+def images(seed: int = 0, **settings) -> Episodes:
+    """The same tasks as 8x8 images, for learners whose batch-norm mode is to be seen."""
+    tasks = classification(seed, **settings)
+
+    def draw(e: Examples) -> Examples:
+        x = e.x.repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-1)
+        return Examples(x.view(*e.x.shape[:2], 1, 8, 8), e.y, e.ways)
+
+    return Episodes(draw(tasks.support), draw(tasks.query))
+
+
+def conv(norm: str) -> nets.Conv4:
+    return nets.Conv4(in_channels=1, image_size=8, channels=4, norm=norm)
+
+
+SMALL: dict[str, tuple[Callable[[], Learner], Callable[..., Episodes]]] = {
+    "prototypical": (lambda: Prototypical(net=nets.MLP(D, [8], 6)), classification),
+    "prototypical, cosine": (
+        lambda: Prototypical(net=nets.MLP(D, [8], 6), distance="cosine"),
+        classification,
+    ),
+    **{
+        f"prototypical, {norm}": (lambda norm=norm: Prototypical(net=conv(norm)), images)
+        for norm in nets.MODES
+    },
+}
+
+
+@pytest.fixture(params=SMALL)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def case(name) -> tuple[Learner, Callable[..., Episodes]]:
+    torch.manual_seed(0)
+    build, tasks = SMALL[name]
+    return build(), tasks
+
+
+def probabilities(learner: Learner, episodes: Episodes) -> Tensor:
+    """Class probabilities `[B, Q, N]`, with the same noise at every call."""
+    torch.manual_seed(7)
+    with torch.no_grad():
+        return learner.predict(episodes.support, episodes.query.x).probs
+
+
+def shuffled(e: Examples, order: Tensor) -> Examples:
+    return Examples(e.x[:, order], e.y[:, order], e.ways)
+
+
+def test_every_registered_classifier_is_here():
+    names = {name.split(",")[0] for name in SMALL}
+    registered = {
+        name for name, c in learners.methods().items() if not issubclass(c, GenerativeLearner)
+    }
+    assert names == registered
+
+
+def test_probabilities_of_every_query_point(case):
+    learner, tasks = case
+    predictive = learner.eval().predict(tasks().support, tasks().query.x)
+    assert tuple(predictive.batch_shape) == (2, 5)
+    assert predictive.probs.shape == (2, 5, N)
+    torch.testing.assert_close(predictive.probs.sum(-1), torch.ones(2, 5))
+
+
+def test_no_query_point_is_a_task_too(case):
+    learner, tasks = case
+    support = tasks().support
+    predictive = learner.eval().predict(support, tasks().query.x[:, :0])
+    assert tuple(predictive.batch_shape) == (2, 0)
+
+
+def test_gradients_reach_every_parameter_that_learns_and_only_those(case):
+    learner, tasks = case
+    episodes = tasks()
+    learner.train().loss(episodes, progress=0.5).total.backward()
+    for name, parameter in learner.named_parameters():
+        assert parameter.grad is not None, f"no gradient reaches {name}"
+        assert torch.isfinite(parameter.grad).all(), f"{name}: a gradient that is not finite"
+        # A bias of the last layer may cancel between query and prototype: exactly zero is allowed
+        # for it alone.
+        assert parameter.grad.abs().max() > 0 or name.endswith("bias"), f"{name}: zero gradient"
+    assert not episodes.support.x.requires_grad
+
+
+def test_loss_is_a_mean_over_tasks(case):
+    learner, tasks = case
+    learner.train()
+    episodes = tasks()
+    torch.manual_seed(3)
+    together = learner.loss(episodes)
+    alone = [learner.loss(episodes[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(together.total, torch.stack([a.total for a in alone]).mean())
+    for name, value in together.parts.items():
+        torch.testing.assert_close(value, torch.stack([a.parts[name] for a in alone]).mean())
+
+
+def test_a_batch_of_tasks_equals_the_tasks_one_by_one(case):
+    learner, tasks = case
+    learner.eval()
+    episodes = tasks()
+    together = probabilities(learner, episodes)
+    alone = torch.cat([probabilities(learner, episodes[i : i + 1]) for i in range(2)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_saved_and_loaded_it_predicts_the_same(name, case, tmp_path):
+    learner, tasks = case
+    learner.train().loss(tasks(seed=1))  # moves running statistics away from their start
+    torch.save(learner.state_dict(), tmp_path / "weights.pt")
+    torch.manual_seed(99)
+    other = SMALL[name][0]()
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    expected = probabilities(learner.eval(), tasks())
+    assert torch.equal(probabilities(other.eval(), tasks()), expected)
+
+
+def test_order_of_the_support_set(case):
+    learner, tasks = case
+    learner.eval()
+    episodes = tasks()
+    order = torch.tensor([4, 2, 0, 5, 1, 3])
+    other = Episodes(shuffled(episodes.support, order), episodes.query)
+    same = torch.allclose(
+        probabilities(learner, episodes), probabilities(learner, other), rtol=1e-4, atol=1e-5
+    )
+    assert same == learner.order_invariant
+
+
+def test_names_of_the_classes(case):
+    learner, tasks = case
+    learner.eval()
+    episodes = tasks()
+    relabel = torch.tensor([2, 0, 1])
+    support = Examples(episodes.support.x, relabel[episodes.support.y], N)
+    relabelled = probabilities(learner, Episodes(support, episodes.query))
+    same = torch.allclose(
+        relabelled[..., relabel], probabilities(learner, episodes), rtol=1e-4, atol=1e-5
+    )
+    assert same == learner.label_equivariant
+
+
+def test_whether_query_points_see_each_other(case):
+    learner, tasks = case
+    learner.eval()
+    episodes = tasks()
+    alone = Episodes(episodes.support, Examples(episodes.query.x[:, :1]))
+    independent = torch.allclose(
+        probabilities(learner, episodes)[:, :1], probabilities(learner, alone), rtol=1e-4, atol=1e-5
+    )
+    assert independent == (not learner.transductive)
+
+
+def test_a_class_without_support_is_one_clear_error(case):
+    learner, tasks = case
+    episodes = tasks(support=(3, 0, 3))
+    with pytest.raises(ValueError, match="class 1 of task 0"):
+        learner.predict(episodes.support, episodes.query.x)
