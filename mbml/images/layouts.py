@@ -1,0 +1,73 @@
+"""Class folders and split lists: what is there, compared with what must be there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import PurePosixPath
+
+from mbml.images.errors import Problems
+from mbml.images.files import Files
+from mbml.images.pictures import SUFFIXES, Picture, from_file
+
+SPLITS = ("train", "val", "test")
+# How people call the three splits.
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+Classes = dict[str, list[Picture]]
+
+
+def listed(prefix: str) -> dict[str, list[str]]:
+    """The class names of every split, from the lists that come with the package."""
+    folder = resources.files("mbml.images") / "splits"
+    return {
+        split: (folder / f"{prefix}_{split}.txt").read_text(encoding="utf-8").split()
+        for split in SPLITS
+    }
+
+
+def class_folders(files: Files) -> dict[str, list[str]]:
+    """The image files of every folder that holds some: `{folder: paths}`, all sorted."""
+    folders: dict[str, list[str]] = {}
+    for path in files.paths:
+        if path.lower().endswith(SUFFIXES):
+            folders.setdefault(str(PurePosixPath(path).parent), []).append(path)
+    return folders
+
+
+def by_lists(
+    files: Files, lists: Mapping[str, Sequence[str]], problems: Problems
+) -> dict[str, Classes]:
+    """Class folders put into the splits that the lists name, wherever they stand.
+
+    A class is found by the end of its folder's path (`alphabet/character` has two parts). A class
+    that stands in the folder of another split, stands twice or is not listed is a problem.
+    """
+    split_of = {name: split for split, names in lists.items() for name in names}
+    depth = max(len(PurePosixPath(name).parts) for name in split_of)
+    found: dict[str, list[str]] = {}
+    for folder, paths in class_folders(files).items():
+        parts = PurePosixPath(folder).parts
+        name = "/".join(parts[-depth:])
+        said = [SPLIT_FOLDERS[part] for part in parts[:-depth] if part in SPLIT_FOLDERS]
+        if name not in split_of:
+            problems.add("folders that are no class of this set", folder)
+        elif name in found:
+            problems.add("classes that stand there twice", name)
+        elif said and said[-1] != split_of[name]:
+            problems.add("classes in the wrong split", f"{folder} belongs to {split_of[name]}")
+        else:
+            found[name] = paths
+    return {
+        split: {name: [from_file(files, path) for path in found.get(name, ())] for name in names}
+        for split, names in lists.items()
+    }
+
+
+def check_counts(splits: Mapping[str, Classes], per_class: int, problems: Problems) -> None:
+    """Every class must have exactly `per_class` images."""
+    for split, classes in splits.items():
+        for name, pictures in classes.items():
+            if not pictures:
+                problems.add(f"classes of {split} that are missing", name)
+            elif len(pictures) != per_class:
+                problems.add(f"classes without their {per_class} images", f"{name}: {len(pictures)}")
