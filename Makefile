@@ -8,6 +8,9 @@ BIN    := $(VENV)/bin
 # Chapters are computed on the CPU with one thread, whatever the machine has: so the numbers in the
 # pages are the same ones everywhere, and two chapters run at once on two cores.
 CHAPTERS_RUN := OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
+# A figure that moves leaves its live twin out where nobody can use it: in pages and in git. The
+# tests let it in, so that an error in it is noticed.
+STILL := MBML_LIVE=0
 
 # What is up to date is decided by content: each stamp carries a checksum of all that it rests on.
 sum      = $(shell find $(1) -type f ! -path '*/.*/*' ! -path '*/__pycache__/*' ! -path '*.egg-info/*' \
@@ -49,7 +52,7 @@ figures: $(INSTALLED)  ## draw every figure again: SCALE=smoke, laptop or paper
 	$(BIN)/python tools/figures.py --scale $(SCALE) --out _build/figures/$(SCALE)
 
 refresh: $(INSTALLED)  ## execute the chapters in place, ready to commit (CHAPTERS=... for some)
-	$(CHAPTERS_RUN) $(BIN)/python tools/refresh.py $(CHAPTERS)
+	$(CHAPTERS_RUN) $(STILL) $(BIN)/python tools/refresh.py $(CHAPTERS)
 
 clean:  ## remove what was built (the environment stays: rm -r .venv removes it)
 	rm -rf _build
@@ -83,5 +86,5 @@ $(CACHE): $(INSTALLED)
 # Always from a clean tree: a second build over the first would pass over a broken page in silence.
 $(PAGES): $(CACHE)
 	@rm -rf _build/html _build/.doctrees _build/.pages-*
-	$(CHAPTERS_RUN) $(BIN)/jupyter-book build -W -n --keep-going .
+	$(CHAPTERS_RUN) $(STILL) $(BIN)/jupyter-book build -W -n --keep-going .
 	@touch $@
