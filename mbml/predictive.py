@@ -348,8 +348,8 @@ class GaussianMixture(Predictive):
         steps = math.ceil(wanted)
         total = torch.zeros(self.batch_shape, dtype=low.dtype, device=low.device)
         for start in range(0, steps + 1, BLOCK):
-            nodes = torch.arange(start, min(start + BLOCK, steps + 1), device=low.device)
-            y = low + (high - low) * (nodes / steps).to(low.dtype).reshape(-1, 1, 1, 1)
+            nodes = torch.arange(start, min(start + BLOCK, steps + 1)).to(low).reshape(-1, 1, 1, 1)
+            y = low + (high - low) * (nodes / steps)
             total = total + _entropy_terms(self._log_density(y)).sum(0)
         return total * ((high - low) / steps).squeeze(-1)
 
