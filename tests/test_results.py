@@ -1,0 +1,207 @@
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from mbml import results
+from mbml.results import Measured, Protocol, Result
+
+
+def record(**changes) -> dict:
+    """A valid result as JSON holds it; `a__b=value` changes a nested key."""
+    full = {
+        "recipe": "prototypical-glyphs-1shot",
+        "method": "prototypical",
+        "dataset": "glyphs",
+        "protocol": {
+            **{"way": 5, "shot": 1, "query": 15, "episodes": 600},
+            **{"norm": "running", "draws": None},
+        },
+        "metrics": {
+            "accuracy": {"mean": 0.9, "ci95": 0.01},
+            "nll": {"mean": 0.3, "ci95": 0.02},
+        },
+        "published": None,
+        "training": {
+            **{"steps": 100, "planned_steps": 600, "interrupted": True, "episodes": 100},
+            **{"way": 20, "shot": 1, "query": 5, "batch": 1},
+            **{"seed": 0, "wall_seconds": 3.5, "curve": [[50, 0.7], [100, 0.8]]},
+        },
+        "hardware": "a processor, 2 cores",
+        "versions": {"mbml": "0.1.0", "torch": "2.6.0", "python": "3.11.7"},
+        "date": "2026-01-31",
+    }
+    for path, value in changes.items():
+        *parents, key = path.split("__")
+        inside = full
+        for parent in parents:
+            inside = inside[parent]
+        inside[key] = value
+    return full
+
+
+def save(folder: Path, **changes) -> Path:
+    path = folder / "result.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record(**changes)))
+    return path
+
+
+def test_a_result_survives_the_disk_with_the_keys_in_their_order(tmp_path):
+    result = results.read(save(tmp_path))
+    results.write(result, tmp_path / "again.json")
+    assert results.read(tmp_path / "again.json") == result
+    assert json.loads((tmp_path / "again.json").read_text()) == record()
+    assert list(json.loads((tmp_path / "again.json").read_text())) == list(record())
+    assert results.read(tmp_path) == result  # a run's folder will do
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"metrics__accuracy": {"mean": 1.2, "ci95": 0.1}}, r"accuracy must lie in \[0, 1\]"),
+        ({"metrics__accuracy": {"mean": 65.8, "ci95": 0.7}}, r"accuracy must lie in \[0, 1\]"),
+        ({"metrics__accuracy": {"mean": 0.5, "ci95": -0.1}}, "greater than or equal to 0"),
+        ({"metrics__acuracy": {"mean": 0.5, "ci95": 0.1}}, "did you mean 'accuracy'"),
+        ({"metrics": {}}, "metrics"),
+        ({"protocol__ways": 5}, "did you mean 'way'"),
+        ({"protocol__way": 1}, "protocol.way"),
+        ({"protocol__way": "5"}, "protocol.way should be a valid integer, not '5'"),
+        ({"training__steps": 601}, "601 steps of 600 planned"),
+        ({"training__interrupted": False}, "interrupted"),
+        ({"training__episodes": 7}, "7 episodes are not 100 steps x 1"),
+        ({"training__curve": [[50, 0.7], [50, 0.8]]}, "curve"),
+        ({"training__curve": [[50, 0.7], [101, 0.8]]}, "curve"),
+        ({"training__seed": -1}, "training.seed"),
+        ({"published": {"accuracy": {"mean": 49.4}, "source": "a paper"}}, r"lie in \[0, 1\]"),
+        ({"published": {"acc": {"mean": 0.4}, "source": "a paper"}}, "no metric 'acc'"),
+        ({"published": {"accuracy": {"mean": 0.4}}}, "published.source"),
+        ({"published": {"source": "a paper"}}, "no metric"),
+        ({"recipe": "../../outside"}, "recipe"),
+        ({"date": "yesterday"}, "date"),
+        ({"author": "me"}, "there is no key 'author'"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line(tmp_path, changes, complaint):
+    path = save(tmp_path, **changes)
+    with pytest.raises(ValueError, match=complaint) as refused:
+        results.read(path)
+    assert "\n" not in str(refused.value) and str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "\x00\xff", '{"a": NaN}'])
+def test_a_broken_or_foreign_file_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "x.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="x.json: not a result") as refused:
+        results.read(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_result_says_what_writes_one(tmp_path):
+    with pytest.raises(ValueError, match="mbml run"):
+        results.read(tmp_path)
+
+
+def test_what_is_not_finite_is_stored_as_null_and_shown_as_such():
+    assert Measured.of(math.inf, math.nan) == Measured(mean=None, ci95=None)
+    assert results.show("nll", Measured.of(math.inf, math.nan).model_dump()) == "not finite"
+    with pytest.raises(ValueError):
+        Measured(mean=math.nan)
+
+
+def test_keep_refuses_to_replace_a_longer_run(tmp_path):
+    run, kept = tmp_path / "runs/r/0", tmp_path / "results"
+    save(run, training__steps=100, training__episodes=100)
+    path = results.keep(run, kept)
+    assert path == kept / "prototypical-glyphs-1shot.json" and results.read(path).training.steps
+
+    short = {"training__steps": 50, "training__episodes": 50, "training__curve": []}
+    save(run, **short)
+    with pytest.raises(ValueError, match="100 steps against 50: say --force") as refused:
+        results.keep(run, kept)
+    assert "\n" not in str(refused.value) and results.read(path).training.steps == 100
+    results.keep(run, kept, force=True)
+    assert results.read(path).training.steps == 50
+
+    save(run)  # longer than what is kept: replaces it unasked
+    assert results.read(results.keep(run, kept)).training.steps == 100
+
+
+def test_other_seeds_are_kept_beside(tmp_path):
+    save(tmp_path / "run", training__seed=3)
+    path = results.keep(tmp_path / "run", tmp_path / "results")
+    assert path.name == "prototypical-glyphs-1shot.seed3.json"
+
+
+def test_a_kept_file_must_hold_what_its_name_says(tmp_path):
+    save(tmp_path).rename(tmp_path / "prototypical-omniglot-1shot.json")
+    with pytest.raises(ValueError, match="belongs in prototypical-glyphs-1shot.json"):
+        results.kept(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    result, path = results.read(save(tmp_path)), tmp_path / "kept" / "kept.json"
+    results.write(result, path)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError):
+        results.write(result.model_copy(update={"hardware": "another"}), path)
+    assert path.read_bytes() == before and os.listdir(path.parent) == ["kept.json"]
+
+
+class FakeRecipe:
+    method, dataset = "prototypical", "omniglot"
+    measured_as = Protocol(way=5, shot=1, query=15, episodes=1000, norm="running")
+    published = results.Published(accuracy={"mean": 0.988}, source="Somebody 2017 | <Table 1>")
+
+    def __init__(self, name):
+        self.name = name
+
+
+def test_the_table_sets_ours_beside_the_published():
+    published = {"accuracy": {"mean": 0.5, "ci95": 0.02}, "source": "A 2017"}
+    ran = Result.model_validate_json(json.dumps(record(published=published)))
+    second = Result.model_validate_json(json.dumps(record(training__seed=1)))
+    other = Result.model_validate_json(json.dumps(record(recipe="my-own")))
+    recipes = [FakeRecipe("not-yet"), FakeRecipe(ran.recipe)]
+    table = results.table(recipes, [other, ran, second])
+
+    assert [row["recipe"] for row in table] == ["not-yet", ran.recipe, ran.recipe, "my-own"]
+    assert table[0]["metrics"] is None and table[0]["published"]["accuracy"]["mean"] == 0.988
+    assert table[1]["metrics"]["accuracy"] == {"mean": 0.9, "ci95": 0.01}
+    assert table[1]["curve"] == [[50, 0.7], [100, 0.8]]
+    protocol = "5-way 1-shot, 15 queries a class, 600 episodes, running norm"
+    assert table.cells()[0][2:] == ("98.80 %", "not run", "", "")
+    assert table.cells()[1] == (
+        *(ran.recipe, protocol, "50.00 ± 2.00 %", "90.00 ± 1.00 %"),
+        *("100 of 600", "a processor, 2 cores"),
+    )
+    assert table.cells()[2][0].endswith("(seed 1)")
+    assert table.cells()[3][2:4] == ("none", "90.00 ± 1.00 %")
+    json.dumps(table)  # rows are plain values
+
+
+def test_every_rendering_holds_every_cell():
+    table = results.table([FakeRecipe("a-recipe")], [])
+    table[0]["recipe"] = "a|<b>"
+    assert str(table).splitlines()[0].split() == list(table.HEADINGS)
+    assert "not run" in str(table) and len(str(table).splitlines()) == 2
+    assert "<b>" not in table._repr_html_() and "not run" in table._repr_html_()
+    lines = table._repr_markdown_().splitlines()
+    assert {line.count("|") for line in lines} == {len(table.HEADINGS) + 1}
+
+
+def test_a_metric_that_is_no_fraction_is_shown_as_it_is():
+    assert results.show("nll", {"mean": 0.51234, "ci95": 0.1}) == "nll 0.5123 ± 0.1000"
+
+
+def test_hardware_and_versions_are_read_off_the_machine():
+    assert "core" in results.hardware("cpu") and results.hardware("cpu")[0] != ","
+    assert set(results.versions()) == {"mbml", "torch", "python"}
