@@ -46,7 +46,8 @@ for (const r of all) {
   r.nextElementSibling.value = text;
   k = k * (+r.max + 1) + (+r.value);
 }
-const frame = JSON.parse(f.querySelector('[data-frames]').dataset.frames)[k], img = f.querySelector('img');
+const img = f.querySelector('img');
+const frame = JSON.parse(f.querySelector('[data-frames]').dataset.frames)[k];
 img.src = frame[0];
 img.alt = frame[1];
 """
@@ -137,6 +138,8 @@ class Sliders:
                              f"{MAX_BYTES}; draw fewer values or simpler frames")
         if folder := os.environ.get("MBML_FIGURES"):
             save(name, first, records, Path(folder))
+        # Made here and not when it is displayed: IPython hides errors that happen there.
+        self.live = None if os.environ.get("MBML_LIVE") == "0" else self._live_twin()
 
     def _drawn(self, moved: Mapping[str, Any]) -> tuple[Figure, Any]:
         with styled():
@@ -149,12 +152,17 @@ class Sliders:
         number = f"{value:g}" if isinstance(value, float) else str(value)
         return f"{number} {self.units.get(key, '')}".strip()
 
-    def _html(self) -> str:
-        positions = {key: values.index(self.start[key]) for key, values in self.values.items()}
-        index = 0
+    def _frame_at(self, moved: Mapping[str, Any]) -> tuple[str, dict[str, int]]:
+        """The image of a combination of values, and the place of each among its values."""
+        places, index = {}, 0
         for key, values in self.values.items():
-            index = index * len(values) + positions[key]
+            places[key] = values.index(moved[key])
+            index = index * len(values) + places[key]
         picture, alt = self.frames[index]
+        return picture.tag(alt), places
+
+    def _html(self) -> str:
+        image, positions = self._frame_at(self.start)
         frames = escape(json.dumps([[picture.uri, alt] for picture, alt in self.frames]))
         controls = []
         for key, values in self.values.items():
@@ -169,31 +177,30 @@ class Sliders:
                 f'aria-valuetext="{escape(texts[positions[key]])}" '
                 f'data-texts="{escape(json.dumps(texts))}" oninput="{escape(_MOVE)}"> '
                 f'<output for="{uid}">{escape(texts[positions[key]])}</output></div>')
-        inner = (f'{picture.tag(alt)}<div class="mbml-controls" data-frames="{frames}">'
+        inner = (f'{image}<div class="mbml-controls" data-frames="{frames}">'
                  f'{"".join(controls)}</div>')
         return figure_html(f"figure-{self.name}", inner, self.caption, photo=self.photo,
                            kind="mbml-slider")
 
-    def widget(self):
-        """The live twin: an ipywidget that draws anew at every move.
+    def _live_twin(self):
+        """An ipywidget that draws anew at every move; None where ipywidgets is missing.
 
         An error of ``draw`` is shown in the place of the picture and raised; an ``Output`` widget
         would swallow it.
-
-        Raises:
-            ImportError: without ipywidgets.
         """
-        import ipywidgets
-
-        picture = ipywidgets.HTML()
+        try:
+            import ipywidgets
+        except ImportError:
+            return None
+        picture = ipywidgets.HTML(self._frame_at(self.start)[0])
         controls = {
             key: ipywidgets.SelectionSlider(
                 options=[(self._text(key, value), value) for value in values],
                 value=self.start[key], description=self.labels[key],
-                style={"description_width": "initial"}, layout={"width": "100%"})
+                style={"description_width": "initial"}, layout={"width": "auto"})
             for key, values in self.values.items()}
 
-        def move(_: Any = None) -> None:
+        def move(_: Any) -> None:
             moved = {key: control.value for key, control in controls.items()}
             try:
                 fig, _data = self._drawn(moved)
@@ -206,17 +213,12 @@ class Sliders:
 
         for control in controls.values():
             control.observe(move, names="value")
-        move()
-        return ipywidgets.VBox([*controls.values(), picture])
+        text = [ipywidgets.HTML(escape(self.caption))] if self.caption else []
+        return ipywidgets.VBox([picture, *controls.values(), *text])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        bundle = {"text/plain": repr(self), "text/html": self.html}
-        if os.environ.get("MBML_LIVE") == "0":
-            return bundle
-        try:
-            return {**self.widget()._repr_mimebundle_(), **bundle}
-        except ImportError:
-            return bundle
+        view = {} if self.live is None else self.live._repr_mimebundle_()
+        return {**view, "text/plain": repr(self), "text/html": self.html}
 
     def __repr__(self) -> str:
         return f"<figure {self.name} with {len(self.frames)} positions>"

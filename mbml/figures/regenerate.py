@@ -54,9 +54,9 @@ def shown(cell: Mapping[str, Any]) -> Iterator[str]:
     """
     if cell["cell_type"] != "code":
         return
-    # Lines for IPython itself (%magic, !command) are no Python.
-    lines = "".join(cell["source"]).splitlines()
-    source = "\n".join("pass" if line.startswith(("%", "!")) else line for line in lines)
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    source = TransformerManager().transform_cell("".join(cell["source"]))  # %magic, !command
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
@@ -93,7 +93,8 @@ def regenerate(name: str, *, scale: str = "laptop", settings: Mapping[str, Any] 
         RuntimeError: if the chapter fails; in one line, with the error of its cell.
     """
     root = root or _root()
-    chapter = root / registry(root)[one_of(name, registry(root), what="figure")]
+    chapters = registry(root)
+    chapter = root / chapters[one_of(name, chapters, what="figure")]
     one_of(scale, SCALES, what="scale")
     parameters = {"scale": scale, **_checked(settings or {}, chapter)}
     notebook = json.loads(chapter.read_text(encoding="utf-8"))
@@ -170,8 +171,9 @@ def _execute(part: Path, parameters: dict[str, Any], chapter: Path, drawn: Path)
             kernel_name="python3", language="python", progress_bar=False,
             kernel_manager_class=ThisInterpreter)
     except papermill.PapermillExecutionError as error:
-        last = str(error.evalue).strip().splitlines() or [""]
-        raise RuntimeError(f"{chapter.name}, cell {error.exec_count}: {error.ename}: "
-                           f"{last[0]}") from error
+        message = (str(error.evalue).strip().splitlines() or [""])[0]
+        begins = error.source.strip().splitlines()[0]
+        raise RuntimeError(f"{chapter.name}: {error.ename}: {message} "
+                           f"(in the cell that begins {begins!r})") from error
     except DeadKernelError as error:
         raise RuntimeError(f"{chapter.name}: the kernel died ({error})") from error
