@@ -50,6 +50,8 @@ def test_a_collapse_is_not_hidden():
     q = DiagonalGaussian(torch.zeros(1), log_variance)
     value = kl(q, standard_normal_like(q))
     assert value.item() == pytest.approx(0.5 * (60 - 1), rel=1e-6)
+    assert q.stddev.item() == pytest.approx(math.exp(-30), rel=1e-5)
+    assert q.variance.item() == pytest.approx(math.exp(-60), rel=1e-5)
     value.backward()
     assert log_variance.grad.item() == pytest.approx(-0.5)
     assert q.entropy().item() == pytest.approx(0.5 * (1 + math.log(2 * math.pi) - 60), rel=1e-6)
