@@ -8,7 +8,7 @@ natural.
 The interval is over episodes, the unit that is drawn independently: query points of one task are
 not. Calibration errors need all query points in one histogram, because that of a single episode is
 biased upwards by its few points (Kumar et al. 2019), so theirs comes from resampling whole
-episodes. What is kept grows by a few hundred bytes an episode; predictions are not kept.
+episodes. What is kept grows by about a kilobyte an episode; predictions are not kept.
 """
 
 from __future__ import annotations
