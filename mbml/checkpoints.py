@@ -1,0 +1,203 @@
+"""What a run leaves on disk, and the random states that go with it.
+
+Every file is written beside its place and then moved there, so that a kill at any moment leaves
+the old file or the new one and never half of one. Nothing is read through plain pickle: weights
+come through safetensors or `torch.load(weights_only=True)`, which build tensors and containers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+FORMAT = "mbml checkpoint 1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: damaged, of another model, or of another run."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that `path` holds either what it held before or all of `data`.
+
+    Raises:
+        OSError: if the disk is full or the folder cannot be written; `path` is untouched then.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the new name itself must reach the disk too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint: nested containers of tensors, numbers and strings."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointError: if the file is damaged or something else than a checkpoint.
+        OSError: if it cannot be read at all.
+    """
+    state = _read(path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no checkpoint of this package; the file is untouched")
+    return state
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write the `state_dict()` of a module as safetensors."""
+    # cloned, because safetensors refuses tensors that share memory, such as tied weights
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
+    write_atomically(path, safetensors.torch.save(tensors))
+
+
+def load_weights(path: Path | str, module: nn.Module) -> None:
+    """Fill a module with weights from a `.safetensors` file, a checkpoint, or a saved state dict.
+
+    Raises:
+        CheckpointError: if the file is damaged or holds the weights of another model; neither the
+            file nor the module is changed then.
+        OSError: if it cannot be read at all.
+    """
+    weights = _read(Path(path))
+    if isinstance(weights, dict) and weights.get("format") == FORMAT:
+        weights = weights["best"] or weights["learner"]
+    if not isinstance(weights, Mapping):
+        raise CheckpointError(f"{path} holds no weights but a {type(weights).__name__}")
+    fill(module, weights, path)
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path | str) -> None:
+    """`module.load_state_dict(weights)`, after a look at every name and shape.
+
+    Raises:
+        CheckpointError: if they are not those of the module; the first that differs is named.
+    """
+    here = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
+    there = {name: list(getattr(weights[name], "shape", ())) for name in weights}
+    for name in [*here, *there]:
+        if here.get(name) != there.get(name):
+            raise CheckpointError(
+                f"{path} holds the weights of another model: {name!r} is "
+                f"{there.get(name, 'missing')} there and {here.get(name, 'missing')} here"
+            )
+    module.load_state_dict(weights)
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drop the lines of later steps from a log, so that doing them again writes none twice.
+
+    Also drops a last line that a kill left unfinished.
+    """
+    if path.exists():
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if not line.endswith("\n") or json.loads(line)["step"] > step:
+                break
+            kept.append(line)
+        write_atomically(path, "".join(kept).encode())
+
+
+def _read(path: Path) -> Any:
+    data = path.read_bytes()
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load(data)
+        file = io.BytesIO(data)
+        # torch writes check sums into its zip files, and does not look at them
+        if zipfile.is_zipfile(file) and (bad := zipfile.ZipFile(file).testzip()):
+            raise ValueError(f"the check sum of {bad} is wrong")
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, zipfile, pickle and safetensors each raise their own
+        raise CheckpointError(
+            f"{path} is damaged, or no file of weights ({type(error).__name__}); it is untouched: "
+            "move it away to start afresh"
+        ) from error
+
+
+def stream(*words: int | str) -> int:
+    """A 63-bit seed made from words, so that streams of different purpose never coincide."""
+    digest = hashlib.blake2b("/".join(map(str, words)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def seed_noise(device: torch.device, seed: int) -> None:
+    """Seed what a learner draws on the CPU and on the device.
+
+    `torch.manual_seed` would do, but takes 0.1 ms where there is a GPU that nobody has used yet.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+def random_states(device: torch.device) -> dict[str, Any]:
+    """The states of Python's, numpy's and torch's global random streams, as plain values."""
+    kind, keys, *rest = np.random.get_state()
+    version, words, gauss = random.getstate()
+    states = {
+        "python": [version, list(words), gauss],
+        "numpy": [kind, keys.tolist(), *rest],
+        "torch": torch.get_rng_state(),
+    }
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_random_states(states: dict[str, Any], device: torch.device) -> None:
+    """Put the streams where `random_states` found them."""
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
+
+
+@contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Whatever is drawn inside, the global random streams go on afterwards as if it had not."""
+    states = random_states(device)
+    try:
+        yield
+    finally:
+        set_random_states(states, device)

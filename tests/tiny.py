@@ -1,0 +1,86 @@
+"""A learner small enough to train many times in a test, and what it trains on.
+
+It draws noise and drops units, so that whoever loses a random state changes its weights.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mbml.episodes import Episodes, Examples
+from mbml.fit import History, fit
+from mbml.objectives import Loss
+from mbml.predictive import GaussianMixture
+
+SGD = partial(torch.optim.SGD, lr=0.1)
+
+
+class Lines:
+    """Regression tasks y = a x + b with noise; 5 support and 7 query points."""
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> Episodes:
+        a, b = torch.randn(2, batch_size, 1, 1, generator=generator)
+        x = torch.randn(batch_size, 12, 1, generator=generator)
+        y = a * x + b + 0.1 * torch.randn(x.shape, generator=generator)
+        task = torch.arange(batch_size)
+        return Episodes(Examples(x[:, :5], y[:, :5]), Examples(x[:, 5:], y[:, 5:]), task=task)
+
+
+class Tiny(nn.Module):
+    """Means of the support set into a network, one Gaussian per query point out."""
+
+    def __init__(self, *, hidden: int = 8, dropout: float = 0.0, noise: float = 0.0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            first, last = nn.Linear(4, hidden), nn.Linear(hidden, 1)
+        self.net = nn.Sequential(first, nn.Tanh(), nn.Dropout(dropout), last)
+        self.noise = noise
+
+    def forward(self, support: Examples, query_x: Tensor) -> Tensor:
+        x, y = support.x, support.y
+        summary = torch.cat([x.mean(1), y.mean(1), (x * y).mean(1)], dim=-1)
+        summary = summary + self.noise * torch.randn_like(summary)
+        repeated = summary[:, None].expand(-1, query_x.shape[1], -1)
+        return self.net(torch.cat([repeated, query_x], dim=-1))
+
+    def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
+        mse = F.mse_loss(self(episodes.support, episodes.query.x), episodes.query.y)
+        return Loss(mse, {"mse": mse.detach()})
+
+    def predict(
+        self, support: Examples, query_x: Tensor, draws: int | None = None
+    ) -> GaussianMixture:
+        mean = self(support, query_x)[None]
+        return GaussianMixture(mean, torch.zeros_like(mean))
+
+
+def weights_of(learner: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in learner.parameters()])
+
+
+def train(learner: nn.Module, **options: Any) -> History:
+    """`fit` on lines, on the CPU and without a bar."""
+    given = {"steps": 10, "batch_size": 2, "device": "cpu", "progress": False, **options}
+    return fit(learner, Lines(), **given)
+
+
+def train_with_every_state(folder: Path, steps: int) -> None:
+    """A run with everything that has a state; it writes a checkpoint at every step."""
+    torch.set_num_threads(1)
+    train(
+        Tiny(dropout=0.3, noise=0.1),
+        steps=steps,
+        schedule=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=steps),
+        validation=Lines(),
+        validate_every=20,
+        validation_episodes=5,
+        folder=folder,
+        checkpoint_every=1,
+    )
