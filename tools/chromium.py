@@ -1,6 +1,6 @@
 """The browser of the page tests: found, or fetched for this user.
 
-    python tools/chromium.py      prints where it is, or how to get one (exit status 1)
+    python -m tools.chromium     prints where it is, or how to get one (exit status 1)
 """
 
 import os

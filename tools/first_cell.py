@@ -1,6 +1,6 @@
 """The first code cell of every chapter: on Colab it fetches the book, elsewhere it does nothing.
 
-    python tools/first_cell.py    prints it
+    python -m tools.first_cell    prints it
 
 Where the book lives is stated in `_config.yml` (repository.url), and which version is published in
 `pyproject.toml`; the cell is made from the two, and a test compares every chapter's with it.

@@ -1,13 +1,12 @@
 """Execute chapters in place: clean kernel, scale `laptop`, outputs ready to commit.
 
-    python tools/refresh.py [CHAPTER.ipynb ...]     all chapters of _toc.yml without names
+    python -m tools.refresh [CHAPTER.ipynb ...]     without names: every chapter of `_toc.yml`
 
 A chapter that fails is left as it was. What changes from run to run without meaning anything is
-dropped: timings, widget views and their state, ids of the run; and the first cell is made anew.
+dropped (widget views and their state, timings), and the first cell is made anew.
 """
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -17,64 +16,59 @@ import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-sys.path.insert(0, str(Path(__file__).parent))
-from first_cell import ROOT, TAG, first_cell  # noqa: E402
+from mbml.checkpoints import write_atomically
+from tools.first_cell import ROOT, TAG, first_cell
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+METADATA = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+    "language_info": {"name": "python"},
+}
+
+
+def pages() -> list[str]:
+    """The pages of the book in its order, as `_toc.yml` names them: without suffix."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return [toc["root"]] + [page["file"] for part in toc["parts"] for page in part["chapters"]]
 
 
 def chapters() -> list[Path]:
-    """The notebooks that `_toc.yml` names, in the order of the book."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    files = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
-    return [path for path in ((ROOT / file).with_suffix(".ipynb") for file in files) if path.exists()]
+    """The pages that are notebooks."""
+    return [path for page in pages() if (path := ROOT / f"{page}.ipynb").exists()]
 
 
 def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """`notebook` with nothing in it that a second run would change for no reason. In place."""
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-            "language_info": {"name": "python"},
-        }
-    )
+    """`notebook`, in place, with nothing left in it that a second run would change for no reason."""
+    notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
-        cell.metadata.pop("papermill", None)
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET_VIEW, None)
-        if "outputs" in cell:
-            cell.outputs = [o for o in cell.outputs if o.get("data") != {}]
+        for noise in ("execution", "papermill", "collapsed"):
+            cell.metadata.pop(noise, None)
+        if cell.cell_type == "code":
+            for output in cell.outputs:
+                output.get("data", {}).pop(WIDGET_VIEW, None)
+            cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
             if TAG in cell.metadata.get("tags", []):
                 cell.source = first_cell()
     return notebook
 
 
 def refresh(path: Path) -> float:
-    """Execute the notebook at `path` in its own folder and save it there; returns the seconds.
+    """Execute the notebook at `path` in its own folder, save it there, return the seconds taken.
 
     Raises nbclient.exceptions.CellExecutionError, and leaves the file alone, if a cell fails.
     """
     began = time.perf_counter()
     notebook = cleaned(nbformat.read(path, as_version=4))
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    client = NotebookClient(
+    NotebookClient(
         notebook,
         kernel_name="python3",
         timeout=600,
         record_timing=False,
+        store_widget_state=False,
         coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
-    )
-    client.execute()
-    partial = path.with_suffix(".ipynb.part")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(nbformat.writes(cleaned(notebook)).rstrip("\n") + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    ).execute()
+    write_atomically(path, (nbformat.writes(cleaned(notebook)) + "\n").encode())
     return time.perf_counter() - began
 
 
@@ -85,9 +79,9 @@ def main() -> int:
     for path in parser.parse_args().chapters or chapters():
         try:
             print(f"{path}: {refresh(path.resolve()):.0f} s", flush=True)
-        except CellExecutionError as error:
+        except (CellExecutionError, OSError) as error:
             failed += 1
-            print(f"{path}: not refreshed\n{error}", file=sys.stderr, flush=True)
+            print(f"{path}: left as it was: {error}", file=sys.stderr, flush=True)
     return min(failed, 1)
 
 

@@ -57,8 +57,8 @@ class Recorder:
             cell.execution_count = self.complete  # nbval asks the kernel not to count
 
     def keep(self, path: Path) -> None:
-        """Put the notebook into the cache if all of it ran; two workers may come at once."""
-        if self.complete < len(self.code):
+        """Put a chapter of the book into the cache if all of it ran; two may come at once."""
+        if self.complete < len(self.code) or Path("book").resolve() not in path.parents:
             return
         CACHE.parent.mkdir(exist_ok=True)
         with open(CACHE.parent / ".cache.lock", "w") as lock:
