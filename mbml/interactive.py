@@ -213,7 +213,7 @@ class Sliders:
 
         for control in controls.values():
             control.observe(move, names="value")
-        text = [ipywidgets.HTML(escape(self.caption))] if self.caption else []
+        text = [ipywidgets.HTMLMath(escape(self.caption))] if self.caption else []
         return ipywidgets.VBox([picture, *controls.values(), *text])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:

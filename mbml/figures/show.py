@@ -111,7 +111,7 @@ def encode(fig: Figure, *, photo: bool = False) -> Picture:
     if photo:
         bitmap.convert("RGB").save(buffer, "JPEG", quality=88)
     else:
-        flat = bitmap.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        flat = bitmap.convert("RGB").quantize(128, dither=Image.Dither.NONE)
         flat.save(buffer, "PNG", optimize=True)
     pixels = Picture("image/jpeg" if photo else "image/png", buffer.getvalue(), (width, height))
     return min(vector, pixels, key=lambda picture: len(picture.content))
