@@ -103,6 +103,8 @@ def regenerate(name: str, *, scale: str = "laptop", settings: Mapping[str, Any] 
         part = Path(folder, chapter.name)
         part.write_text(json.dumps({**notebook, "cells": notebook["cells"][: last + 1]}))
         _execute(part, parameters, chapter, drawn := Path(folder, "drawn"))
+        if not (drawn / f"{name}.json").exists():
+            raise RuntimeError(f"{chapter.name}: at scale {scale!r} it does not show {name!r}")
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
         return [replace(out / f"{name}.{kind}", (drawn / f"{name}.{kind}").read_bytes())
@@ -161,7 +163,8 @@ def _execute(part: Path, parameters: dict[str, Any], chapter: Path, drawn: Path)
         @property
         def kernel_spec(self) -> KernelSpec:
             return KernelSpec(
-                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}",
+                      "--log-level=ERROR"],
                 env={"MBML_FIGURES": str(drawn), "MBML_LIVE": "0"}, language="python",
                 display_name="mbml")
 

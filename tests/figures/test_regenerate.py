@@ -90,6 +90,14 @@ def test_a_chapter_that_fails_says_why_in_one_line(tmp_path):
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
+def test_a_chapter_that_does_not_show_it_after_all(tmp_path, monkeypatch):
+    module = sys.modules["mbml.figures.regenerate"]
+    monkeypatch.setattr(module, "_execute", lambda *_: None)
+    with pytest.raises(RuntimeError, match="at scale 'paper' it does not show 'first'"):
+        regenerate("first", scale="paper", root=book(tmp_path, FIRST), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("change, message", [
     ({"name": "frist"}, "did you mean 'first'"),
     ({"scale": "huge"}, "laptop, paper, smoke"),
