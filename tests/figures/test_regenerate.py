@@ -85,7 +85,8 @@ def test_one_figure_with_settings(tmp_path):
 
 def test_a_chapter_that_fails_says_why_in_one_line(tmp_path):
     root = book(tmp_path, "gone = {}\ngone['astray']", FIRST)
-    with pytest.raises(RuntimeError, match=r"chapter\.ipynb: KeyError: 'astray'.*gone = {}") as error:
+    said = r"chapter\.ipynb: KeyError: 'astray'.*gone = {}"
+    with pytest.raises(RuntimeError, match=said) as error:
         regenerate("first", root=root, out=tmp_path / "out")
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
