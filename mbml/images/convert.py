@@ -1,94 +1,85 @@
-"""From pictures on disk to arrays in the store, with every picture looked at on the way."""
+"""From pictures to arrays, with every picture looked at on the way."""
 
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from mbml.images import store
 from mbml.images.errors import DataError, Problems
 from mbml.images.layouts import Classes
 from mbml.images.pictures import Picture, pixels
+from mbml.images.store import Split
 
 
-def convert(
-    root: Path,
-    name: str,
+def checked(
     splits: Mapping[str, Classes],
     *,
+    about: str,
     size: int,
     channels: int,
-    origin: str,
     source_size: int | None = None,
     repeats: int | None = 0,
     turns: int = 1,
     invert: bool = False,
     advice: str = "",
     progress: bool = False,
-) -> dict:
-    """Decode and check all pictures, write them as a prepared set, and give its metadata.
+) -> Iterator[Split]:
+    """Decode all pictures, for `store.save` or `store.assemble`.
 
     Args:
-        size, channels: of the images that are written, `[channels, size, size]`.
-        origin: how these images came about, for messages and the metadata.
+        about: what the pictures are and where they come from, for messages.
+        size, channels: of the images that are made, `[channels, size, size]`.
         source_size: what the pictures must measure. If most of them measure something else they
             are taken for originals and resized; if only some do, these are refused by name.
         repeats: how many pictures may equal an earlier one; None allows any number.
-        turns: every class stands this many times, each a quarter turn further (rotations).
-        invert: whether ink is dark in the pictures; it is bright in what is written.
+        turns: every class stands this many times, each a quarter turn further.
+        invert: whether ink is dark in the pictures; it is bright in the images.
         advice: what to do about it, at the end of a message.
 
     Raises:
-        DataError: naming what is unreadable, repeated or of another size; nothing is written.
+        DataError: after the last image, naming all that is unreadable, repeated or of another
+            size, so that whoever takes the images never gets to keep them.
     """
-    look = _Look(size, channels, invert, total=_count(splits), progress=progress, name=name)
+    total = sum(len(pictures) for classes in splits.values() for pictures in classes.values())
+    with tqdm(total=total, desc=about, unit=" images", disable=not progress) as bar:
+        look = _Look(size, channels, invert, bar)
 
-    def arrays(classes: Classes) -> Iterator[np.ndarray]:
-        for pictures in classes.values():
-            of_class = look(pictures) if turns == 1 else list(look(pictures))
-            for turn in range(turns):
-                yield from (np.rot90(array, turn, axes=(1, 2)) for array in of_class)
+        def arrays(classes: Classes) -> Iterator[np.ndarray]:
+            for pictures in classes.values():
+                of_class = look(pictures) if turns == 1 else list(look(pictures))
+                for turn in range(turns):
+                    yield from (np.rot90(array, turn, axes=(1, 2)) for array in of_class)
 
-    def checked() -> Iterator[store.Split]:
         for split, classes in splits.items():
             names = [_turned(label, turn) for label in classes for turn in range(turns)]
             counts = [len(pictures) for pictures in classes.values() for _ in range(turns)]
             yield split, names, counts, arrays(classes)
-            if look.problems:  # what cannot be read is missing from the array: stop here
-                break
-        look.judge(source_size, repeats).raise_if_any(f"{name} from {origin}", advice)
-
-    with look.bar, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns about metadata that nobody asked for
-        return store.save(root, name, checked(), shape=(channels, size, size), origin=origin)
+        look.judge(source_size, repeats).raise_if_any(about, advice)
 
 
 class _Look:
     """Decodes pictures and keeps what is wrong with them."""
 
-    def __init__(self, size, channels, invert, *, total, progress, name) -> None:
-        self.size, self.channels, self.invert = size, channels, invert
+    def __init__(self, size: int, channels: int, invert: bool, bar: tqdm) -> None:
+        self.size, self.channels, self.invert, self.bar = size, channels, invert, bar
         self.problems = Problems()
         self.sizes: list[tuple[str, tuple[int, int]]] = []
-        self.repeated: list[str] = []
         self.seen: dict[bytes, str] = {}
-        self.bar = tqdm(total=total, desc=name, unit=" images", disable=not progress)
+        self.repeated: list[str] = []
 
     def __call__(self, pictures: Iterable[Picture]) -> Iterator[np.ndarray]:
         for picture in pictures:
             self.bar.update()
             try:
-                image = picture.load()
-                array = pixels(image, self.size, self.channels)
+                array, size = pixels(picture.load(), self.size, self.channels)
             except DataError as error:
                 self.problems.add("unreadable images", f"{picture.where}: {error}")
+                yield np.zeros((self.channels, self.size, self.size), np.uint8)  # a placeholder
                 continue
-            self.sizes.append((picture.where, image.size))
+            self.sizes.append((picture.where, size))
             first = self.seen.setdefault(hashlib.sha1(array.tobytes()).digest(), picture.where)
             if first != picture.where:
                 self.repeated.append(f"{picture.where} = {first}")
@@ -108,7 +99,3 @@ class _Look:
 
 def _turned(label: str, turn: int) -> str:
     return f"{label}/{90 * turn}" if turn else label
-
-
-def _count(splits: Mapping[str, Classes]) -> int:
-    return sum(len(pictures) for classes in splits.values() for pictures in classes.values())

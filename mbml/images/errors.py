@@ -19,7 +19,7 @@ class Problems:
     def add(self, kind: str, what: str) -> None:
         self.found.setdefault(kind, []).append(what)
 
-    def line(self, examples: int = 3) -> str:
+    def line(self, examples: int = 10) -> str:
         """Every kind with its count and its first few examples."""
         kinds = []
         for kind, all_of_them in self.found.items():

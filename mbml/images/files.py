@@ -1,4 +1,4 @@
-"""What a reader has on disk: a folder or archives, read without unpacking anything.
+"""What a reader has on disk: a folder or an archive, read without unpacking anything.
 
 Nothing is ever extracted, so no member of an archive can be written anywhere; names that try
 (`../`, absolute paths, links) mark a hostile archive, and the whole of it is refused.
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import stat
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from mbml.images.errors import DataError
 
-LARGEST = 4 << 30  # bytes: no file of any supported layout comes near
+LARGEST = 2 << 30  # bytes: no file of any supported layout comes near
 
 
 class Files:
-    """The regular files under `source`: a folder, a zip, or a folder that holds zips.
+    """The regular files of `source`: a folder, a zip, a tar, or a folder that holds only zips.
 
-    Hidden files (`.DS_Store`, `__MACOSX`) are passed over.
+    Hidden files (`.DS_Store`, `__MACOSX`) are passed over; archives that lie beside what came out
+    of them too.
 
     Args:
         source: where to look; `~` is understood.
@@ -35,12 +37,16 @@ class Files:
         try:
             if self.source.is_dir():
                 self._add_folder(self.source)
+            elif not self.source.exists():
+                raise DataError(f"{self.source} does not exist")
+            elif not self.source.is_file():
+                raise DataError(f"{self.source} is neither a folder nor a file")
             elif zipfile.is_zipfile(self.source):
                 self._add_zip(self.source)
-            elif self.source.exists():
-                raise DataError(f"{self.source} is neither a folder nor a zip archive")
+            elif tarfile.is_tarfile(self.source):
+                self._add_tar(self.source)
             else:
-                raise DataError(f"{self.source} does not exist")
+                raise DataError(f"{self.source} is neither a folder nor a readable zip or tar")
         except OSError as error:
             raise DataError(f"cannot read {self.source}: {error.strerror or error}") from None
         self.paths = sorted(self._read)  # relative, with forward slashes
@@ -53,55 +59,72 @@ class Files:
         """
         try:
             data = self._read[path](at_most + 1)
-        except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, EOFError) as error:
-            raise DataError(f"cannot read {path}: {error}") from None
-        except Exception as error:  # a broken deflate stream raises errors of its own
-            raise DataError(f"cannot read {path}: {type(error).__name__}") from None
+        except Exception as error:  # archives raise what they like when they are broken
+            raise DataError(f"cannot be read: {error or type(error).__name__}") from None
         if len(data) > at_most:
             raise DataError(f"{path} is larger than {at_most:,} bytes")
         return data
 
-    def _add(self, path: str, read: Callable[[int], bytes]) -> None:
-        if any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(path).parts):
+    def _add(self, path: PurePosixPath, read: Callable[[int], bytes]) -> None:
+        if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
             return
-        if path in self._read:
+        if str(path) in self._read:
             raise DataError(f"{path} stands twice in {self.source}")
-        self._read[path] = read
+        self._read[str(path)] = read
 
     def _add_folder(self, folder: Path) -> None:
-        seen = set()  # linked folders are followed, but never in a circle
+        zips: list[Path] = []
+        seen: set[str] = set()  # linked folders are followed, but never in a circle
         for here, folders, names in os.walk(folder, followlinks=True):
             real = os.path.realpath(here)
             if real in seen:
                 folders.clear()
                 continue
             seen.add(real)
-            for name in names:
-                path = Path(here, name)
+            for path in (Path(here, name) for name in names):
                 # A pipe or a device would block or never end: regular files only.
-                if not (path.is_file() and stat.S_ISREG(path.stat().st_mode)):
+                if not path.is_file():
                     continue
                 if path.suffix.lower() == ".zip":
-                    self._add_zip(path)
+                    zips.append(path)
                 else:
-                    self._add(path.relative_to(folder).as_posix(), _file_reader(path))
+                    self._add(PurePosixPath(path.relative_to(folder)), _of_file(path))
+        if all(path.endswith((".csv", ".txt", ".md")) for path in self._read):
+            for path in sorted(zips):
+                self._add_zip(path)
 
     def _add_zip(self, path: Path) -> None:
         try:
             archive = zipfile.ZipFile(path)
-            members = archive.infolist()
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise DataError(f"{path} is not a readable zip archive: {error}") from None
-        for member in members:
-            name = PurePosixPath(member.filename.replace("\\", "/"))
+        for member in archive.infolist():
             link = stat.S_ISLNK(member.external_attr >> 16)
-            if link or name.is_absolute() or ".." in name.parts or ":" in name.parts[:1]:
-                raise DataError(f"{path} is refused: its member {member.filename!r} leads outside")
+            name = _inside(path, member.filename, link)
             if not member.is_dir():
-                self._add(name.as_posix(), _member_reader(archive, member))
+                self._add(name, _of_zip(archive, member))
+
+    def _add_tar(self, path: Path) -> None:
+        try:
+            archive = tarfile.open(path)
+            members = archive.getmembers()
+        except (tarfile.TarError, EOFError, ValueError) as error:
+            raise DataError(f"{path} is not a readable tar archive: {error}") from None
+        for member in members:
+            name = _inside(path, member.name, member.issym() or member.islnk())
+            if member.isfile():
+                self._add(name, _of_tar(archive, member))
 
 
-def _file_reader(path: Path) -> Callable[[int], bytes]:
+def _inside(archive: Path, name: str, link: bool) -> PurePosixPath:
+    """The name of a member; refused if it means a place outside the archive."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if link or path.is_absolute() or ".." in path.parts or ":" in name.split("/")[0]:
+        raise DataError(f"{archive} is refused: its member {name[:80]!r} leads outside")
+    return path
+
+
+def _of_file(path: Path) -> Callable[[int], bytes]:
     def read(at_most: int) -> bytes:
         with open(path, "rb") as file:
             return file.read(min(at_most, os.fstat(file.fileno()).st_size + 1))
@@ -109,10 +132,18 @@ def _file_reader(path: Path) -> Callable[[int], bytes]:
     return read
 
 
-def _member_reader(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[int], bytes]:
+def _of_zip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[int], bytes]:
     def read(at_most: int) -> bytes:
-        # The declared size may lie: read no more than allowed, whatever it says.
+        # The size that a member declares may lie: no more than allowed, whatever it says.
         with archive.open(member) as file:
             return file.read(at_most)
+
+    return read
+
+
+def _of_tar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[int], bytes]:
+    def read(at_most: int) -> bytes:
+        with archive.extractfile(member) as file:
+            return file.read(min(at_most, member.size + 1))
 
     return read

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,7 +38,13 @@ def root_folder(root: str | os.PathLike | None = None) -> Path:
 
 
 def save(
-    root: Path, name: str, splits: Iterable[Split], *, shape: tuple[int, int, int], origin: str
+    root: Path,
+    name: str,
+    splits: Iterable[Split],
+    *,
+    shape: tuple[int, int, int],
+    origin: str,
+    details: dict | None = None,
 ) -> dict:
     """Write an image set to `root / name` and give its metadata.
 
@@ -46,7 +52,8 @@ def save(
         splits: taken one after the other and image by image, so that a set may be larger than
             memory. An error raised while taking them leaves what was there untouched.
         shape: `(C, H, W)` of every image.
-        origin: how these images came about.
+        origin: where the images come from.
+        details: whatever else a reader may want to know of how they came about.
 
     Raises:
         DataError: if the disk is full or cannot be written to; nothing half-written is left.
@@ -54,17 +61,20 @@ def save(
     folder = root / name
     written: dict[str, Path] = {}  # temporary file of each split
     described: dict[str, dict] = {}
-    moments = {}
+    moments: dict[str, Moments] = {}
+    old: set[str] = set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for split, classes, counts, images in splits:
             written[split] = folder / f".{split}-{uuid.uuid4().hex}.partial"
-            checksum, moments[split] = _write(written[split], images, (sum(counts), *shape))
+            moments[split] = Moments(shape[0])
+            images = moments[split].watch(images)
+            checksum = _write(written[split], images, (sum(counts), *shape))
             file = f"{split}-{checksum[:12]}.npy"
             described[split] = dict(file=file, sha256=checksum, classes=classes, counts=counts)
-        mean, std = moments.get("train") or next(iter(moments.values()))
-        meta = dict(format=FORMAT, name=name, origin=origin, shape=list(shape), mean=mean, std=std)
-        meta["splits"] = described
+        mean, std = of_training(moments).result()
+        meta = dict(format=FORMAT, name=name, origin=origin, details=details or {})
+        meta |= dict(shape=list(shape), mean=mean, std=std, splits=described)
         meta["checksum"] = _checksum(meta)
         old = _files_of(folder)
         for split, temporary in written.items():
@@ -123,9 +133,8 @@ def load(
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; prepare {name} anew") from None
     images = torch.from_numpy(array.copy() if in_memory else array)
-    starts = torch.tensor([0, *np.cumsum(entry["counts"])])
-    mean, std = (torch.tensor(meta[key], dtype=torch.float32) for key in ("mean", "std"))
-    return ImageSet(name, split, images, starts, entry["classes"], mean, std)
+    mean, std = torch.tensor(meta["mean"]), torch.tensor(meta["std"])
+    return ImageSet(name, split, images, starts_of(entry["counts"]), entry["classes"], mean, std)
 
 
 def describe(name: str, root: str | os.PathLike | None = None) -> dict:
@@ -149,6 +158,53 @@ def describe(name: str, root: str | os.PathLike | None = None) -> dict:
     return meta
 
 
+def assemble(
+    name: str, splits: Iterable[Split], *, shape: tuple[int, int, int]
+) -> dict[str, ImageSet]:
+    """The image set that `save` would write, in memory only."""
+    kept, moments = {}, {}
+    for split, classes, counts, images in splits:
+        moments[split] = Moments(shape[0])
+        array = np.empty((sum(counts), *shape), np.uint8)
+        for index, image in enumerate(moments[split].watch(images)):
+            array[index] = image
+        kept[split] = (torch.from_numpy(array), starts_of(counts), classes)
+    mean, std = (torch.tensor(moment) for moment in of_training(moments).result())
+    return {split: ImageSet(name, split, *parts, mean, std) for split, parts in kept.items()}
+
+
+def starts_of(counts: list[int]) -> torch.Tensor:
+    return torch.tensor([0, *np.cumsum(counts)])
+
+
+class Moments:
+    """Mean and standard deviation of every channel of the images that pass by, exactly."""
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.total, self.squares = np.zeros((2, channels), np.int64)
+
+    def watch(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for image in images:
+            values = image.reshape(len(image), -1).astype(np.int64)
+            self.count += values.shape[1]
+            self.total += values.sum(1)
+            self.squares += (values * values).sum(1)
+            yield image
+
+    def result(self) -> tuple[list[float], list[float]]:
+        """Both `[C]`, of the pixels in [0, 1]."""
+        mean = self.total / max(self.count, 1)
+        std = np.sqrt(self.squares / max(self.count, 1) - mean**2)
+        std[std == 0] = 255  # a channel without contrast is not divided by zero
+        return (mean / 255).tolist(), (std / 255).tolist()
+
+
+def of_training(moments: dict[str, Moments]) -> Moments:
+    """Those of the train split: what a learner may know. Without one, of the first split."""
+    return moments.get("train") or next(iter(moments.values()))
+
+
 def npy_header(shape: tuple[int, ...]) -> bytes:
     """What stands before the pixels of a .npy file of C-ordered uint8: 128 bytes, version 1.0."""
     text = str({"descr": "|u1", "fortran_order": False, "shape": tuple(shape)})
@@ -156,12 +212,9 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
     return npy.magic(1, 0) + len(text).to_bytes(2, "little") + text.encode("ascii")
 
 
-def _write(
-    path: Path, images: Iterable[np.ndarray], shape: tuple[int, ...]
-) -> tuple[str, tuple[list[float], list[float]]]:
-    """Write one array; give its checksum, and mean and standard deviation of every channel."""
+def _write(path: Path, images: Iterable[np.ndarray], shape: tuple[int, ...]) -> str:
+    """Write one array and give its checksum."""
     checksum, count = hashlib.sha256(), 0
-    total, squares = np.zeros(shape[1], np.int64), np.zeros(shape[1], np.int64)  # exact sums
     # Not through a memory map: writing to one on a full disk ends the process.
     with open(path, "wb") as file:
         file.write(npy_header(shape))
@@ -169,19 +222,11 @@ def _write(
             data = np.ascontiguousarray(image).tobytes()
             file.write(data)
             checksum.update(data)
-            values = image.reshape(shape[1], -1).astype(np.int64)
-            total += values.sum(1)
-            squares += (values * values).sum(1)
             count += 1
         _flush(file)
     if count != shape[0]:
         raise DataError(f"{count} images where {shape[0]} were announced")
-    n = max(count * shape[2] * shape[3], 1)
-    mean = total / n
-    std = np.sqrt(squares / n - mean**2)
-    # A channel without any contrast is left as it is: its deviation would divide by zero.
-    std[std == 0] = 255
-    return checksum.hexdigest(), ((mean / 255).tolist(), (std / 255).tolist())
+    return checksum.hexdigest()
 
 
 def _flush(file) -> None:
