@@ -2,6 +2,8 @@
 predictive distribution, `fit` and `evaluate` know nothing else."""
 
 from mbml.episodes import Episodes, Examples
+from mbml.evaluate import evaluate
+from mbml.fit import fit
 from mbml.objectives import Loss
 from mbml.predictive import Categorical, GaussianMixture, Predictive
 
@@ -14,4 +16,6 @@ __all__ = [
     "GaussianMixture",
     "Loss",
     "Predictive",
+    "evaluate",
+    "fit",
 ]
