@@ -40,9 +40,12 @@ class TwoLatents:
         if min(self.spread, self.noise) <= 0:
             raise ValueError("spread and noise are standard deviations: both must be positive")
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw means `[2]`, labels `[n]` and observations `[n]`, in that order."""
-        mu = self.spread * torch.randn(2, generator=generator, dtype=torch.float64)
+    def sample(
+        self, n: int, generator: torch.Generator, mu: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw means `[2]` (unless they are given), labels `[n]` and observations `[n]`."""
+        if mu is None:
+            mu = self.spread * torch.randn(2, generator=generator, dtype=torch.float64)
         z = torch.randint(2, (n,), generator=generator)
         x = mu[z] + self.noise * torch.randn(n, generator=generator, dtype=torch.float64)
         return mu, z, x
