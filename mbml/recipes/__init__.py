@@ -17,7 +17,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError
 
 from mbml.names import one_of
-from mbml.results import NAME, Protocol, Published, Record, explain
+from mbml.records import NAME, Protocol, Published, Record, explain
 
 
 class Net(Record):
@@ -86,7 +86,7 @@ class Recipe(Record):
     method: str
     dataset: str
     published: Published | None
-    learner: dict[str, Any] = {}
+    learner: dict[str, Any] = Field(default_factory=dict)
     net: Net
     train: Train
     optimizer: Optimizer
@@ -143,7 +143,7 @@ def parse(text: str, *, name: str, where: str = "recipe") -> Recipe:
         ValueError: as `load`.
     """
     try:
-        keys = yaml.load(text, _NoRepeats)  # noqa: S506 - a SafeLoader
+        keys = yaml.load(text, _NoRepeats)
     except yaml.YAMLError as error:
         raise ValueError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(keys, dict) or "name" in keys:

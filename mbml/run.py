@@ -1,0 +1,258 @@
+"""Runs: the one place where a recipe's learner, network, images and training meet.
+
+A run lives in `runs/RECIPE/SEED/`: the recipe as it was begun (`recipe.yaml`), what `fit` keeps
+(`checkpoint.pt`, `best.safetensors`, `log.jsonl`), and at its end `result.json`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+from torch.optim import Optimizer, lr_scheduler
+
+from mbml import checkpoints, devices, doctor, images, learners, nets, recipes, results
+from mbml.evaluate import evaluate as judge
+from mbml.fit import History, fit
+from mbml.names import one_of
+from mbml.recipes import Recipe
+from mbml.records import Measured, Result, Training
+
+TEST_SEED = 0  # the same test episodes in every run, so that runs are compared on equal terms
+
+
+def run(
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    stop_at: int | None = None,
+    episodes: int | None = None,
+    device: str = "auto",
+    precision: str = "32-true",
+    compile: bool = False,
+    progress: bool = True,
+    runs: Path | str = "runs",
+) -> Result:
+    """Train by a recipe, going on where an earlier run stopped, evaluate, and write the result.
+
+    Args:
+        recipe: what to do.
+        seed: of the initial weights and of all that training draws; seeds are 0, 1, 2, ...
+        stop_at: stop training after this step, with the plan kept; the result says so.
+        episodes: of the test; None is as many as the recipe says.
+        device, precision, compile, progress: as `mbml.fit` has them.
+        runs: the folder of all runs.
+
+    Returns:
+        The result, which also lies in the run's folder.
+
+    Raises:
+        ValueError: for a name or a value that the recipe cannot have, images that are not
+            prepared, or a folder whose run was begun with another recipe.
+        KeyboardInterrupt: after Ctrl-C. What was trained is saved; the same call goes on.
+        NonFiniteError: at a loss that is not finite; the last good checkpoint stays.
+    """
+    folder = Path(runs) / recipe.name / str(seed)
+    place = devices.launch(device).device
+    train, validate = recipe.train, recipe.validation
+    # all three before the first step, so that what is missing shows now and not in an hour
+    source = _source(recipe, "train", train, place, augment=train.augment)
+    validation = _source(recipe, "val", recipe.protocol, place) if validate else None
+    test = _source(recipe, "test", recipe.protocol, place)
+    learner = build(recipe, source.image_set, seed=seed)
+    _begin(folder, recipe)
+    history = fit(
+        learner,
+        source,
+        steps=train.steps,
+        batch_size=train.batch,
+        optimizer=_optimizer(recipe),
+        schedule=_schedule(recipe),
+        clip_norm=recipe.optimizer.clip_norm,
+        seed=seed,
+        validation=validation,
+        validate_every=validate.every if validate else None,
+        validation_episodes=validate.episodes if validate else 2,
+        monitor=validate.monitor if validate else "nll",
+        folder=folder,
+        stop_at=stop_at,
+        device=device,
+        precision=precision,
+        compile=compile,
+        progress=progress,
+    )
+    if history.interrupted:
+        raise KeyboardInterrupt("training was stopped")
+    result = _measure(recipe, learner, test, history, seed, episodes, place, progress)
+    results.write(result, folder / "result.json")
+    return result
+
+
+def evaluate(
+    folder: Path | str,
+    *,
+    episodes: int | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Result:
+    """Evaluate a run as it stands, finished or not.
+
+    The result is written to the run's folder, unless the one there is of the same weights and
+    rests on more episodes.
+
+    Args:
+        folder: of the run.
+        episodes, device, progress: as in `run`.
+
+    Raises:
+        ValueError: if the folder holds no run, or a damaged one.
+    """
+    folder = Path(folder)
+    written, checkpoint = folder / "recipe.yaml", folder / "checkpoint.pt"
+    if not written.is_file() or not checkpoint.is_file():
+        raise ValueError(f"{folder} holds no run; `mbml run RECIPE` makes runs/RECIPE/SEED")
+    name = folder.resolve().parent.name
+    recipe = recipes.parse(written.read_text(encoding="utf-8"), name=name, where=str(written))
+    state = checkpoints.load(checkpoint)
+    history, seed = History(**state["history"]), state["settings"]["seed"]
+    place = devices.launch(device).device
+    test = _source(recipe, "test", recipe.protocol, place)
+    learner = build(recipe, test.image_set, seed=seed).to(place)
+    checkpoints.load_weights(checkpoint, learner)
+    result = _measure(recipe, learner, test, history, seed, episodes, place, progress)
+    path = folder / "result.json"
+    there = results.read(path) if path.exists() else None
+    same = there is not None and there.training.steps == result.training.steps
+    if not (same and there.protocol.episodes > result.protocol.episodes):
+        results.write(result, path)
+    return result
+
+
+def build(recipe: Recipe, image_set: images.ImageSet, *, seed: int) -> nn.Module:
+    """A recipe's learner on its network, for the images of a set, with the weights of a seed.
+
+    Raises:
+        ValueError: for a method, a network or a setting that there is not.
+    """
+    channels, height, width = image_set.images.shape[1:]
+    if height != width:
+        raise ValueError(
+            f"networks take square images, and {image_set.name}'s are {height}x{width}"
+        )
+    kind = learners.get(recipe.method)
+    settings = inspect.signature(kind).parameters.keys() - {"net"}
+    for key in recipe.learner:
+        one_of(key, settings, what=f"setting of {recipe.method}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nets.build(
+            recipe.net.name, in_channels=channels, image_size=height, **recipe.net.settings
+        )
+        return kind(net=net, **recipe.learner)
+
+
+def _source(
+    recipe: Recipe, split: str, task: Any, place: torch.device, **settings: Any
+) -> images.EpisodeSampler:
+    """Tasks of one split, of the way, shot and query that `task` has."""
+    image_set = images.load(recipe.dataset, split, device=place)
+    return images.EpisodeSampler(
+        image_set, way=task.way, shot=task.shot, query=task.query, **settings
+    )
+
+
+def _optimizer(recipe: Recipe) -> Callable[[list[nn.Parameter]], Optimizer]:
+    o = recipe.optimizer
+    if o.name == "adam":
+        return lambda p: torch.optim.Adam(p, lr=o.lr, weight_decay=o.weight_decay)
+    return lambda p: torch.optim.SGD(p, lr=o.lr, weight_decay=o.weight_decay, momentum=o.momentum)
+
+
+def _schedule(recipe: Recipe) -> Callable[[Optimizer], Any] | None:
+    s = recipe.schedule
+    return s and (lambda o: lr_scheduler.StepLR(o, step_size=s.every, gamma=s.factor))
+
+
+def _measure(
+    recipe: Recipe,
+    learner: nn.Module,
+    test: images.EpisodeSampler,
+    history: History,
+    seed: int,
+    episodes: int | None,
+    place: torch.device,
+    progress: bool,
+) -> Result:
+    """Evaluate, and say with the numbers all that decided them."""
+    protocol = recipe.measured_as
+    protocol = protocol.model_copy(update={"episodes": episodes or protocol.episodes})
+    estimates = judge(
+        learner,
+        test,
+        episodes=protocol.episodes,
+        draws=protocol.draws,
+        seed=TEST_SEED,
+        progress=progress,
+    )
+    train = recipe.train
+    return Result(
+        recipe=recipe.name,
+        method=recipe.method,
+        dataset=recipe.dataset,
+        protocol=protocol,
+        metrics={name: Measured.of(e.mean, e.ci95) for name, e in estimates.items()},
+        published=recipe.published,
+        training=Training(
+            steps=history.steps,
+            planned_steps=train.steps,
+            interrupted=history.steps < train.steps,
+            episodes=history.steps * train.batch,
+            way=train.way,
+            shot=train.shot,
+            query=train.query,
+            batch=train.batch,
+            seed=seed,
+            wall_seconds=history.seconds,
+            curve=tuple((s, value) for s, value in history.curve if math.isfinite(value)),
+        ),
+        hardware=doctor.hardware(place),
+        versions=doctor.versions(),
+        date=date.today(),
+    )
+
+
+def _begin(folder: Path, recipe: Recipe) -> None:
+    """Write down what a run is, or see that it is still the same.
+
+    Raises:
+        ValueError: if the run was begun with other settings of anything but the test.
+    """
+    path = folder / "recipe.yaml"
+    keys = recipe.model_dump(mode="json", by_alias=True)
+    if path.exists():
+        begun = recipes.parse(path.read_text(encoding="utf-8"), name=recipe.name, where=str(path))
+        then = dict(_flat(begun.model_dump(mode="json", by_alias=True)))
+        for key, now in _flat(keys):
+            if key.split(".")[0] not in ("published", "protocol") and then.get(key) != now:
+                raise ValueError(
+                    f"{folder} was begun with {key}={then.get(key)!r}, and the recipe now has "
+                    f"{now!r}: move that folder away to begin anew"
+                )
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(keys, sort_keys=False, default_flow_style=None)
+    checkpoints.write_atomically(path, text.encode())
+
+
+def _flat(keys: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in keys.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
