@@ -118,7 +118,9 @@ def prepare(
     """
     known, root = REGISTRY.get(name), store.root_folder(root)
     if known is None and source is None:
-        one_of(name, REGISTRY, what="image set (to make one of your own pictures, say where they lie)")
+        one_of(
+            name, REGISTRY, what="image set (to make one of your own pictures, say where they lie)"
+        )
     if known is not None and own:
         raise DataError(f"{name} is published as it is: {', '.join(own)} cannot be chosen")
     if isinstance(known, EmbeddedSet):

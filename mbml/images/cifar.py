@@ -19,14 +19,18 @@ from mbml.images.published import PublishedSet
 from mbml.images.unpickle import unpickle
 
 
-def read(files: Files, lists: Mapping[str, Sequence[str]], problems: Problems) -> dict[str, Classes]:
+def read(
+    files: Files, lists: Mapping[str, Sequence[str]], problems: Problems
+) -> dict[str, Classes]:
     """CIFAR's own pickles (`cifar-100-python/train` and `test`), or class folders."""
     pickles = {PurePosixPath(p).name: p for p in files.paths if not PurePosixPath(p).suffix}
     parts = [pickles.get(name) for name in ("train", "test")]
     if not any(parts):
         return by_lists(files, lists, problems)
     if not all(parts):
-        raise DataError(f"{files.source} holds {parts[0] or parts[1]}, but CIFAR has train and test")
+        raise DataError(
+            f"{files.source} holds {parts[0] or parts[1]}, but CIFAR has train and test"
+        )
     # CIFAR numbers its fine labels in alphabetical order.
     names = sorted(name for of_split in lists.values() for name in of_split)
     classes: Classes = {name: [] for name in names}

@@ -38,7 +38,7 @@ def _enlarge(image: np.ndarray) -> np.ndarray:
 def details() -> dict:
     import sklearn
 
-    return {"generator": "mbml.images.digits, version 1", "scikit-learn": sklearn.__version__}
+    return {"scikit-learn": sklearn.__version__}
 
 
 DIGITS = EmbeddedSet(

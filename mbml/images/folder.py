@@ -1,7 +1,7 @@
 """A reader's own images: a folder (or zip) of class folders, in splits or to be split.
 
-    sets = images.folder("pictures", size=84, seed=0)
-    source = images.EpisodeSampler(sets["train"], way=5, shot=1, query=10)
+sets = images.folder("pictures", size=84, seed=0)
+source = images.EpisodeSampler(sets["train"], way=5, shot=1, query=10)
 """
 
 from __future__ import annotations

@@ -49,7 +49,9 @@ class ImageSet:
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.images.shape[1:]))
-        return f"ImageSet({self.name} {self.split}: {len(self.classes)} classes, {len(self)} x {size})"
+        return (
+            f"ImageSet({self.name} {self.split}: {len(self.classes)} classes, {len(self)} x {size})"
+        )
 
     @property
     def counts(self) -> Tensor:

@@ -12,7 +12,13 @@ from mbml.images.pictures import SUFFIXES, Picture, from_file
 
 SPLITS = ("train", "val", "test")
 # How people call the three splits.
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 Classes = dict[str, list[Picture]]
 
 
@@ -70,4 +76,6 @@ def check_counts(splits: Mapping[str, Classes], per_class: int, problems: Proble
             if not pictures:
                 problems.add(f"classes of {split} that are missing", name)
             elif len(pictures) != per_class:
-                problems.add(f"classes without their {per_class} images", f"{name}: {len(pictures)}")
+                problems.add(
+                    f"classes without their {per_class} images", f"{name}: {len(pictures)}"
+                )

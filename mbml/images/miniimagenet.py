@@ -25,7 +25,9 @@ from mbml.images.published import PublishedSet
 from mbml.images.unpickle import unpickle
 
 
-def read(files: Files, lists: Mapping[str, Sequence[str]], problems: Problems) -> dict[str, Classes]:
+def read(
+    files: Files, lists: Mapping[str, Sequence[str]], problems: Problems
+) -> dict[str, Classes]:
     """Whichever layout is there."""
     for pattern, reader in (("{}.csv", read_csv), ("mini-imagenet-cache-{}.pkl", read_cache)):
         names = {split: pattern.format(split) for split in lists}
@@ -37,7 +39,10 @@ def read(files: Files, lists: Mapping[str, Sequence[str]], problems: Problems) -
                 problems.add("missing files", name)
         return {
             split: _sorted_into(
-                lists, split, reader(files, found[name], problems) if name in found else {}, problems
+                lists,
+                split,
+                reader(files, found[name], problems) if name in found else {},
+                problems,
             )
             for split, name in names.items()
         }
@@ -78,7 +83,8 @@ def read_cache(files: Files, path: str, problems: Problems) -> Classes:
         if not whole or not 0 <= own.min() <= own.max() < len(images):
             raise DataError(f"{path}: the indices of class {label} do not point at images")
     return {
-        label: [from_array(f"{path}[{i}]", images[i]) for i in own] for label, own in indices.items()
+        label: [from_array(f"{path}[{i}]", images[i]) for i in own]
+        for label, own in indices.items()
     }
 
 

@@ -47,11 +47,11 @@ class PublishedSet:
     download: Callable[[Path], Path] | None = None
 
     @property
-    def ABOUT(self) -> str:  # noqa: N802
+    def ABOUT(self) -> str:
         return self.about
 
     @property
-    def GET(self) -> str:  # noqa: N802
+    def GET(self) -> str:
         return self.get
 
     def prepare(

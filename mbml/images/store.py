@@ -71,10 +71,14 @@ def save(
             images = moments[split].watch(images)
             checksum = _write(written[split], images, (sum(counts), *shape))
             file = f"{split}-{checksum[:12]}.npy"
-            described[split] = dict(file=file, sha256=checksum, classes=classes, counts=counts)
+            described[split] = {
+                "file": file, "sha256": checksum, "classes": classes, "counts": counts
+            }  # fmt: skip
         mean, std = of_training(moments).result()
-        meta = dict(format=FORMAT, name=name, origin=origin, details=details or {})
-        meta |= dict(shape=list(shape), mean=mean, std=std, splits=described)
+        meta = {
+            "format": FORMAT, "name": name, "origin": origin, "details": details or {},
+            "shape": list(shape), "mean": mean, "std": std, "splits": described,
+        }  # fmt: skip
         meta["checksum"] = _checksum(meta)
         old = _files_of(folder)
         for split, temporary in written.items():
