@@ -1,0 +1,1 @@
+"""Learners that map a support set to a distribution over the task in one forward pass."""
