@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import random
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -23,35 +22,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from mbml.files import write_atomically
+
 FORMAT = "mbml checkpoint 1"
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used: damaged, of another model, or of another run."""
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that `path` holds either what it held before or all of `data`.
-
-    Raises:
-        OSError: if the disk is full or the folder cannot be written; `path` is untouched then.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name itself must reach the disk too
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

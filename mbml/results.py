@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mbml import checkpoints
+from mbml.files import write_atomically
 from mbml.records import FRACTIONS, RANGES, Protocol, Result, explain
 
 
@@ -39,7 +39,7 @@ def write(result: Result, path: Path | str) -> None:
     """Write a result whole or not at all, with the keys in the order of the fields."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoints.write_atomically(path, (result.model_dump_json(indent=1) + "\n").encode())
+    write_atomically(path, (result.model_dump_json(indent=1) + "\n").encode())
 
 
 def keep(run: Path | str, folder: Path | str = "results", *, force: bool = False) -> Path:

@@ -20,6 +20,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from mbml import checkpoints, devices, doctor, images, learners, nets, recipes, results
 from mbml.evaluate import evaluate as judge
+from mbml.files import write_atomically
 from mbml.fit import History, fit
 from mbml.names import one_of
 from mbml.recipes import Recipe
@@ -247,7 +248,7 @@ def _begin(folder: Path, recipe: Recipe) -> None:
                 )
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(keys, sort_keys=False, default_flow_style=None)
-    checkpoints.write_atomically(path, text.encode())
+    write_atomically(path, text.encode())
 
 
 def _flat(keys: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

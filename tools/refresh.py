@@ -16,7 +16,7 @@ import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from mbml.checkpoints import write_atomically
+from mbml.files import write_atomically
 from tools.first_cell import ROOT, TAG, first_cell
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"

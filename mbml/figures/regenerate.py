@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from mbml.figures.show import SCALES, replace
+from mbml.figures.show import SCALES
+from mbml.files import write_atomically
 from mbml.names import one_of
 
 SHOWN_BY = ("show", "slider", "sliders")
@@ -107,7 +108,7 @@ def regenerate(name: str, *, scale: str = "laptop", settings: Mapping[str, Any] 
             raise RuntimeError(f"{chapter.name}: at scale {scale!r} it does not show {name!r}")
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
-        return [replace(out / f"{name}.{kind}", (drawn / f"{name}.{kind}").read_bytes())
+        return [write_atomically(out / f"{name}.{kind}", (drawn / f"{name}.{kind}").read_bytes())
                 for kind in KINDS]
 
 

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mbml.figures.style import styled
+from mbml.files import write_atomically
 from mbml.names import one_of
 
 SCALES = ("smoke", "laptop", "paper")
@@ -66,21 +67,7 @@ def save(name: str, fig: Figure, data: Any, folder: Path) -> list[Path]:
     contents = {"png": render(fig, "png", PRINT_DPI), "svg": render(fig, "svg"),
                 "json": text.encode()}
     folder.mkdir(parents=True, exist_ok=True)
-    return [replace(folder / f"{name}.{kind}", content) for kind, content in contents.items()]
-
-
-def replace(path: Path, content: bytes) -> Path:
-    """Put a file in its place whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    return [write_atomically(folder / f"{name}.{kind}", content) for kind, content in contents.items()]
 
 
 @dataclass(frozen=True)
