@@ -1,0 +1,86 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mbml import images, recipes, run
+from mbml.images import ImageSet
+
+RECIPE = recipes.load("prototypical-glyphs-1shot")
+
+
+def noise(shape: tuple[int, int, int], classes: int = 3) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    size = (4 * classes, *shape)
+    pixels = torch.randint(256, size, dtype=torch.uint8, generator=generator)
+    names = [f"class {n}" for n in range(classes)]
+    starts, ones = 4 * torch.arange(classes + 1), torch.ones(shape[0])
+    return ImageSet("noise", "train", pixels, starts, names, mean=ones / 2, std=ones / 4)
+
+
+def weights(seed: int) -> torch.Tensor:
+    learner = run.build(RECIPE, noise((3, 32, 32)), seed=seed)
+    return torch.cat([p.detach().flatten() for p in learner.parameters()])
+
+
+def test_initial_weights_are_those_of_the_seed_and_of_nothing_else():
+    before = torch.get_rng_state()
+    first = weights(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(5)
+    assert torch.equal(weights(0), first) and not torch.equal(weights(1), first)
+
+
+def test_the_network_fits_the_images():
+    learner = run.build(RECIPE, noise((3, 32, 32)), seed=0)
+    assert learner.net.blocks[0].conv.weight.shape == (32, 3, 3, 3)
+    with pytest.raises(ValueError, match="square images, and noise's are 28x32"):
+        run.build(RECIPE, noise((1, 28, 32)), seed=0)
+
+
+def test_the_optimiser_and_schedule_are_those_of_the_recipe():
+    recipe = recipes.load("prototypical-miniimagenet-5shot")
+    optimizer = run._optimizer(recipe)([torch.nn.Parameter(torch.zeros(1))])
+    schedule = run._schedule(recipe)(optimizer)
+    rates = []
+    for _ in range(4001):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    # halved every 2,000 episodes
+    assert (rates[0], rates[1999], rates[2000], rates[4000]) == (1e-3, 1e-3, 5e-4, 2.5e-4)
+    assert type(optimizer) is torch.optim.Adam and run._schedule(RECIPE) is None
+
+
+def test_sgd_with_momentum():
+    keys = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+    sgd = RECIPE.model_copy(update={"optimizer": recipes.Optimizer(**keys)})
+    group = run._optimizer(sgd)([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.9, 5e-4)
+
+
+def test_what_is_missing_shows_before_training(monkeypatch, tmp_path):
+    sets = {
+        split: replace(noise((1, 28, 28), classes=20), split=split) for split in ("train", "val")
+    }
+
+    def load(name, split, device):
+        if split not in sets:
+            raise images.DataError(f"{name} has no split {split!r}")
+        return sets[split]
+
+    monkeypatch.setattr(images, "load", load)
+    recipe = RECIPE.model_copy(
+        update={
+            "train": recipes.Train(way=5, shot=1, query=2, steps=3),
+            "protocol": recipes.Evaluation(way=5, shot=1, query=2, episodes=2),
+        }
+    )
+    with pytest.raises(ValueError, match="no split 'test'"):
+        run.run(recipe, runs=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+    sets["test"] = sets["val"]
+    result = run.run(recipe, runs=tmp_path, device="cpu", progress=False)
+    assert (result.training.steps, result.training.interrupted) == (3, False)
+    assert [step for step, _ in result.training.curve] == [3]  # at the end, come what may
