@@ -77,8 +77,8 @@ def draw(letter: str) -> np.ndarray:
     cos, sin, shear = np.cos(0.3 * turn), np.sin(0.3 * turn), 0.25 * shear
     scales = np.stack([STRETCH**wide, STRETCH**high], 1)[:, None, :]
     A = np.stack([cos, cos * shear - sin, sin, sin * shear + cos], 1).reshape(-1, 2, 2) * scales
-    # Drawn at twice the size, then halved; the letter fills two thirds of the image on average.
-    A *= np.array([0.7 * 2 * SIZE / max(ink.size) for ink in inks])[:, None, None]
+    # Drawn at twice the size, then halved; the letter fills three fifths of the image on average.
+    A *= np.array([0.62 * 2 * SIZE / max(ink.size) for ink in inks])[:, None, None]
     # Pillow asks where each pixel of the drawing comes from: A^-1 (x - middle - shift) + middle
     back = np.linalg.inv(A)
     middle = np.stack([SIZE + 6 * right, SIZE + 6 * down], 1)[:, :, None]
