@@ -7,6 +7,8 @@ whose batch-norm statistics normalise whom (`mbml.nets.norm`).
 
 from __future__ import annotations
 
+import inspect
+
 from torch import nn
 
 from mbml.names import one_of
@@ -31,10 +33,10 @@ def build(name: str, *, in_channels: int, image_size: int, **settings) -> nn.Mod
         ValueError: for an unknown name (the message names the known ones) or setting.
     """
     net = BACKBONES[one_of(name, BACKBONES, what="network")]
-    try:
-        return net(in_channels=in_channels, image_size=image_size, **settings)
-    except TypeError as error:
-        raise ValueError(f"network {name!r}: {str(error).split('__init__() ')[-1]}") from error
+    known = inspect.signature(net).parameters
+    for key in settings:
+        one_of(key, known, what=f"setting of network {name!r}")
+    return net(in_channels=in_channels, image_size=image_size, **settings)
 
 
 __all__ = [

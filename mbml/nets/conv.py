@@ -12,6 +12,9 @@ maps 84x84 to 2x2 (84-42-21-10-5-2), which with 64 channels gives the 256 featur
 
 from __future__ import annotations
 
+import itertools
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,7 +43,6 @@ class ConvNet(nn.Module):
     """A stack of `ConvBlock`s, flattened: images `[B, P, C, H, W]` to features `[B, P, D]`.
 
     Args:
-        blocks: how many.
         in_channels, image_size: C and H = W of the images.
         channels: filters of every block.
         norm: batch-norm mode, one of `mbml.nets.MODES`.
@@ -52,9 +54,11 @@ class ConvNet(nn.Module):
         ValueError: for an unknown norm, or an image too small for so many halvings.
     """
 
+    depth: ClassVar[int]
+    """How many blocks."""
+
     def __init__(
         self,
-        blocks: int,
         *,
         in_channels: int = 3,
         image_size: int = 84,
@@ -65,17 +69,17 @@ class ConvNet(nn.Module):
     ) -> None:
         super().__init__()
         ceil = image_size < 32 if ceil is None else ceil
-        widths = [in_channels] + [channels] * blocks
+        widths = [in_channels] + [channels] * self.depth
         self.blocks = nn.ModuleList(
             ConvBlock(a, b, norm=norm, dropout=dropout, ceil=ceil)
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            for a, b in itertools.pairwise(widths)
         )
         size = image_size
-        for _ in range(blocks):
+        for _ in range(self.depth):
             size = -(-size // 2) if ceil else size // 2
         if size < 1:
             raise ValueError(
-                f"images of {image_size} pixels are too small for {blocks} halvings: use larger "
+                f"images of {image_size} pixels are too small for {self.depth} halvings: use larger "
                 "images or fewer blocks"
             )
         self.norm = norm
@@ -96,12 +100,10 @@ class ConvNet(nn.Module):
 class Conv4(ConvNet):
     """Four blocks: the backbone of Vinyals et al. (2016), MAML and Prototypical networks."""
 
-    def __init__(self, **settings) -> None:
-        super().__init__(4, **settings)
+    depth = 4
 
 
 class Conv5(ConvNet):
     """Five blocks: the backbone of VERSA and SAMOVAR on miniImageNet (Gordon et al. 2019)."""
 
-    def __init__(self, **settings) -> None:
-        super().__init__(5, **settings)
+    depth = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class MLP(nn.Sequential):
         if min(widths) < 1:
             raise ValueError(f"every layer needs a positive width, not {widths}")
         layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, (a, b) in enumerate(itertools.pairwise(widths)):
             layers += [nn.Linear(a, b)] if i == 0 else [activation(), nn.Linear(a, b)]
         super().__init__(*layers)
         self.features = out_features

@@ -8,6 +8,8 @@ code pools three times, and so do we), then the average over the image: 512 feat
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,7 +73,7 @@ class ResNet12(nn.Module):
         widths = [in_channels, *(channels * 2**i for i in range(4))]
         self.blocks = nn.ModuleList(
             ResidualBlock(a, b, norm=norm, pool=i < 3)
-            for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            for i, (a, b) in enumerate(itertools.pairwise(widths))
         )
         self.norm = norm
         self.features = widths[-1]

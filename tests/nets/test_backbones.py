@@ -87,7 +87,7 @@ def test_bad_input_is_named():
         nets.build("conv4", in_channels=1, image_size=8, ceil=False)
     with pytest.raises(ValueError, match="did you mean 'conv4'"):
         nets.build("conv-4", in_channels=1, image_size=28)
-    with pytest.raises(ValueError, match="unexpected keyword argument 'filters'"):
+    with pytest.raises(ValueError, match="no setting of network 'conv4' 'filters'.*channels"):
         nets.build("conv4", in_channels=1, image_size=28, filters=3)
     with pytest.raises(ValueError, match=r"images of shape \[1, 20, 20\]"):
         nets.build("conv4", in_channels=1, image_size=28)(torch.zeros(1, 1, 1, 20, 20))
