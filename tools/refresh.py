@@ -38,7 +38,7 @@ def chapters() -> list[Path]:
 
 
 def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """`notebook`, in place, with nothing left in it that a second run would change for no reason."""
+    """`notebook`, in place, without what a second run would change for no reason."""
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         for noise in ("execution", "papermill", "collapsed"):

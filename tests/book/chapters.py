@@ -1,4 +1,4 @@
-"""What every chapter owes its reader, checked in the notebook file: `problems` names what is missing.
+"""What every chapter owes its reader, checked in the notebook: `problems` names what is missing.
 
 A chapter that was never executed, or whose numbers nobody compares, would pass nbval in silence;
 so would a picture that says nothing to those who cannot see it.
