@@ -96,13 +96,18 @@ def cut_log(path: Path, step: int) -> None:
 
     Also drops a last line that a kill left unfinished.
     """
-    if path.exists():
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n") or json.loads(line)["step"] > step:
-                break
-            kept.append(line)
-        write_atomically(path, "".join(kept).encode())
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            known = line.endswith("\n") and json.loads(line)["step"] <= step
+        except (ValueError, TypeError, KeyError):
+            known = False
+        if not known:
+            break
+        kept.append(line)
+    write_atomically(path, "".join(kept).encode())
 
 
 def _read(path: Path) -> Any:

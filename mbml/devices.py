@@ -6,6 +6,8 @@ Lightning Fabric does the work. Importing it takes seconds, so that happens wher
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,19 +29,27 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "32-true") -
     Those run the script from its top, as torchrun would have it; the first of them is this one.
 
     Raises:
-        ValueError: for an unknown name, or a device that this machine has not.
+        ValueError: for an unknown name, a device that this machine has not, or several devices in
+            a notebook.
     """
     one_of(device, DEVICES, what="device")
     one_of(precision, PRECISIONS, what="precision")
-    # "auto" leaves Apple's GPU alone: it computes some operations of the meta-learners wrongly or
-    # not at all, so it has to be asked for
+    if devices > 1 and hasattr(sys, "ps1"):
+        raise ValueError(
+            "several devices need a script: a notebook or a prompt cannot be restarted"
+        )
+    # Apple's GPU has to be asked for: it lacks some operations, and nobody tests these methods there
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
     if missing.get(device):
         raise ValueError(f"device={device!r} is not on this machine; device='cpu' always is")
+    # Fabric has torch look for GPUs anew at every question, and Adam asks at every step
+    looks = os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK")
     from lightning_fabric import Fabric
 
+    if looks is None:
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no news of the usual
     strategy = "ddp" if devices > 1 else "auto"
     fabric = Fabric(accelerator=device, devices=devices, strategy=strategy, precision=precision)

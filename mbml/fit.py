@@ -92,8 +92,7 @@ def fit(
 
     Args:
         learner: answers `loss(episodes, progress)`; it is moved to the device and trained in place.
-        steps: planned number of updates; `progress` is the share of
-            them that is done, 0 at the first.
+        steps: planned number of updates; `progress` is the share of them that is done, from 0.
         batch_size: tasks an update, over all devices.
         optimizer: makes the optimiser from the parameters to train.
         schedule: makes a learning-rate scheduler from the optimiser; it steps once an update.

@@ -18,9 +18,12 @@ from tqdm import tqdm
 
 
 class Bar(tqdm):
-    """tqdm without the thread that it would start behind the caller's back."""
+    """tqdm without its helper thread, and without a lock that outlives a killed process."""
 
     monitor_interval = 0
+
+
+Bar.set_lock(threading.RLock())
 
 
 class NotebookBar(Bar):

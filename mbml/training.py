@@ -69,6 +69,7 @@ class Training:
         self.learner, self.device = learner, device
         self.parameters = [p for p in learner.parameters() if p.requires_grad]
         self.optimizer = optimizer(self.parameters)
+        self.optimizer.zero_grad()  # what the caller left there is no part of the first step
         described = _describe(self.optimizer)  # before a schedule changes the learning rate
         self.schedule = schedule(self.optimizer) if schedule is not None else None
         names = {"learner": type(learner).__name__, "schedule": type(self.schedule).__name__}

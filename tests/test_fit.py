@@ -74,7 +74,9 @@ def test_neither_validation_nor_callbacks_change_what_is_learned(tmp_path):
     train(noisy(), steps=30, folder=tmp_path / "alone")
     watched = {"validation": Lines(), "validate_every": 7, "validation_episodes": 4}
     train(noisy(), steps=30, folder=tmp_path / "watched", callbacks=[draw], **watched)
-    alone, watched = (checkpoints.load(tmp_path / f / "checkpoint.pt") for f in ("alone", "watched"))
+    alone, watched = (
+        checkpoints.load(tmp_path / f / "checkpoint.pt") for f in ("alone", "watched")
+    )
     for name, weight in alone["learner"].items():
         assert torch.equal(weight, watched["learner"][name])
     assert [step for step, _ in watched["history"]["curve"]] == [7, 14, 21, 28, 30]
@@ -169,6 +171,15 @@ def test_the_gradient_is_clipped_to_its_norm():
     gradient, short = weights_of(free) - start, weights_of(clipped) - start
     assert gradient.norm() > 0.1
     torch.testing.assert_close(short, 0.01 * gradient / gradient.norm(), rtol=1e-3, atol=1e-6)
+
+
+def test_gradients_that_the_caller_left_behind_do_not_count():
+    clean, used = Tiny(), Tiny()
+    weights = torch.cat([p.flatten() for p in used.parameters()])
+    (1000 * weights.sum()).backward()
+    train(clean, steps=1, optimizer=SGD)
+    train(used, steps=1, optimizer=SGD)
+    assert torch.equal(weights_of(clean), weights_of(used))
 
 
 def test_the_schedule_steps_once_an_update():

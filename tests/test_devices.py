@@ -1,0 +1,105 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mbml import checkpoints, devices
+from tests import two_processes
+from tests.tiny import Lines, Tiny, train, weights_of
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_two_processes_learn_what_one_does_from_the_whole_batch(tmp_path):
+    _, history = two_processes.run(tmp_path / "one", devices=1)
+    two = tmp_path / "two"
+    ran = subprocess.run(
+        [sys.executable, ROOT / "tests" / "two_processes.py", "2", two],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    both = checkpoints.load(two / "checkpoint.pt")
+    expected = checkpoints.load(tmp_path / "one" / "checkpoint.pt")
+    for name, weight in expected["learner"].items():
+        if name != "mean":
+            torch.testing.assert_close(both["learner"][name], weight)
+    # an unused parameter has no gradient, which for other optimisers is not a gradient of 0
+    moved = [both["learner"][f"offsets.{i}"].item() for i in range(3)]
+    assert moved[0] > 0.1 and moved[1] > 0.1 and moved[2] == 0
+    # buffers are the mean over the processes
+    generator = torch.Generator().manual_seed(checkpoints.stream(0, "episodes"))
+    for _ in range(5):
+        episodes = Lines().sample(4, generator)
+    torch.testing.assert_close(both["learner"]["mean"], episodes.query.x.mean())
+    # what is reported is of the whole batch too
+    for (_, one), (_, other) in zip(history.losses, both["history"]["losses"], strict=True):
+        assert other == pytest.approx(one, rel=1e-5)
+    assert [step for step, _ in both["history"]["curve"]] == [2, 4, 5]
+    # and every process ends with the same learner
+    first, second = (torch.load(two / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_cpu_is_taken_where_there_is_no_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert devices.launch("auto").device == torch.device("cpu")
+    with pytest.raises(ValueError, match="device='cuda' is not on this machine"):
+        devices.launch("cuda")
+
+
+def test_several_processes_cannot_start_from_a_notebook(monkeypatch):
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
+    with pytest.raises(ValueError, match="several devices need a script"):
+        devices.launch("cpu", devices=2)
+
+
+def test_training_leaves_the_environment_as_it_was():
+    before = dict(os.environ)
+    devices.launch("cpu")
+    assert dict(os.environ) == before
+
+
+def test_compilation_falls_back_with_one_line(monkeypatch, capsys):
+    def no_compiler(function):
+        raise RuntimeError("no working C++ compiler found\nand much more")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    plain, fallen = Tiny(noise=0.1), Tiny(noise=0.1)
+    train(plain)
+    train(fallen, compile=True)
+    assert torch.equal(weights_of(plain), weights_of(fallen))
+    assert capsys.readouterr().out == (
+        "torch.compile does not work here (RuntimeError): going on without\n"
+    )
+
+
+def test_a_learner_is_compiled_where_that_works(monkeypatch):
+    compiled = []
+
+    def compile_(function):
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    learner = Tiny()
+    train(learner, compile=True)
+    assert compiled[-1] == learner.loss
+    train(learner)
+    assert len(compiled) == 2  # the trial and the loss of the first run
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_what_the_cpu_does():
+    on_cpu, on_gpu = Tiny(), Tiny()
+    train(on_cpu, steps=20)
+    history = train(on_gpu, steps=20, device="cuda")
+    assert next(on_gpu.parameters()).is_cuda and len(history.losses) == 20
+    torch.testing.assert_close(weights_of(on_gpu).cpu(), weights_of(on_cpu), rtol=1e-3, atol=1e-4)
