@@ -1,29 +1,10 @@
-"""What the tests of the pages share: the built book and a browser without a network."""
+"""A browser without a network, for the tests of the pages."""
 
-import fcntl
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.make import ROOT, make
 from tools import chromium
-
-
-@pytest.fixture(scope="session")
-def html() -> Path:
-    """The folder of the built pages, built first if they are out of date.
-
-    In `make test` the chapters have run already and wait in the execution cache.
-    """
-    build = ROOT / "_build"
-    build.mkdir(exist_ok=True)
-    with open(build / ".lock", "w") as lock:  # one worker builds, the others wait
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = make("book")
-    if done.returncode:
-        pytest.fail(f"make book:\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}", pytrace=False)
-    return build / "html"
 
 
 @pytest.fixture(scope="session")
