@@ -92,7 +92,7 @@ class VAE(GenerativeLearner):
         q = self.infer(episodes.support.x, x)
         # z = m + s e, e ~ N(0, I): [L, B, Q, D]
         log_likelihood = self.log_likelihood(x, q.sample(self.draws))
-        # the latents of a data set are independent, so its divergence is the sum of theirs: [B]
+        # latents are independent, so their divergences add up: [B]
         divergence = kl(q, standard_normal_like(q)).sum(-1)
         return variational(log_likelihood, divergence, beta=self.beta)
 
