@@ -17,6 +17,7 @@ from tools.first_cell import first_cell
 
 CHECKED = "nbval-check-output"
 MAX_BYTES = 2_000_000
+TRACEBACK = "Traceback (most recent call last)"
 WIDGETS = "application/vnd.jupyter.widget"
 FILE_NAME = re.compile(r"\S+|\S*\.(png|svg|jpe?g|gif|webp)", re.IGNORECASE)
 
@@ -79,7 +80,7 @@ def _outputs(notebook: NotebookNode, code: list[NotebookNode]) -> Iterator[str]:
     for number, cell in enumerate(code, start=1):
         for output in cell.outputs:
             data = output.get("data", {})
-            if output.output_type == "error" or "Traceback" in str(output):
+            if output.output_type == "error" or TRACEBACK in str(output):
                 yield f"cell {number} shows an error"
             if output.get("name") == "stderr":
                 yield f"cell {number} wrote to stderr: {output.text[:60]!r}"

@@ -1,11 +1,10 @@
 """Every chapter keeps what it owes its reader, and each guard fails where it should."""
 
-import copy
-
 import nbformat
 import pytest
 
 from tests.book.chapters import problems, read, tags
+from tools.first_cell import first_cell
 from tools.refresh import chapters
 
 NAMES = {path.stem: path for path in chapters()}
@@ -20,12 +19,42 @@ def test_keeps_what_it_owes_its_reader(name):
     assert list(problems(*read(NAMES[name]))) == []
 
 
+OPENING = """\
+# A subject
+What you will be able to do
+**What you need to know** | nothing
+**Reading** | 5 minutes
+**Computing** | 1 second
+**Where it stands** | here
+:label: eq-one
+## What to read next"""
+EXERCISE = "```{{exercise}}\n:label: {0}\n```\n````{{solution-start}} {0}\n:class: dropdown\n````"
+
+
 @pytest.fixture
 def chapter():
     """A chapter without problems, to break in one way at a time."""
-    notebook, size = read(next(iter(NAMES.values())))
-    assert list(problems(notebook, size)) == []
-    return copy.deepcopy(notebook)
+    sources = {
+        "first-cell": first_cell(),
+        "parameters": 'scale = "laptop"\nseed = 0',
+        "nbval-check-output": "print(0.93)",
+        "claim": "assert 1 < 2",
+    }
+    cells = [nbformat.v4.new_markdown_cell(OPENING)]
+    for tag, source in sources.items():
+        cells.append(nbformat.v4.new_code_cell(source, metadata={"tags": [tag]}))
+    cells[3].outputs = [nbformat.v4.new_output("stream", name="stdout", text="0.93")]
+    for label in ("ex-one", "ex-two", "ex-three"):
+        cells.append(nbformat.v4.new_markdown_cell(EXERCISE.format(label)))
+        solution = nbformat.v4.new_code_cell("assert True", metadata={"tags": ["solution"]})
+        cells += [solution, nbformat.v4.new_markdown_cell("````{solution-end}\n````")]
+    for count, cell in enumerate((c for c in cells if c.cell_type == "code"), start=1):
+        cell.execution_count = count
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def test_a_chapter_without_problems_has_none(chapter):
+    assert list(problems(chapter, size=100_000)) == []
 
 
 def code(notebook, tag=None):

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from bs4 import BeautifulSoup
 
-from tests.book.chapters import says_nothing
+from tests.book.chapters import TRACEBACK, says_nothing
 from tests.make import ROOT
 from tools.first_cell import repository
 from tools.refresh import chapters, pages
@@ -44,7 +44,7 @@ def test_every_chapter_and_page_is_in_the_table_of_contents():
 def test_is_whole(soup):
     text = soup.find("article").get_text()
     assert soup.find("h1") and len(text) > 200
-    assert "Traceback" not in str(soup)
+    assert TRACEBACK not in str(soup)
     for leftover in ("{solution-", "{exercise}", "{term}", "{doc}", "{cite", "{eq}", "{numref}"):
         assert leftover not in text
 
