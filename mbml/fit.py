@@ -133,7 +133,8 @@ def fit(
     fabric = launch(device, devices, precision)
     first_process, alone = fabric.is_global_zero, fabric.world_size == 1
     was_training = learner.training
-    learner.to(fabric.device).train()
+    # images channel by channel within a pixel: what convolutions are fastest with everywhere
+    learner.to(fabric.device, memory_format=torch.channels_last).train()
     run = Training(
         learner,
         optimizer,
