@@ -131,7 +131,7 @@ def test_a_stack_does_what_fit_does_with_each_network(estimator, draws):
 
 
 def test_the_experiment_is_fixed_by_its_seeds():
-    settings = dict(noises=(0.5,), tasks=30, new_tasks=50)
+    settings = {"noises": (0.5,), "tasks": 30, "new_tasks": 50}
     both = GaussianToy(seeds=(0, 1), **settings)
     second = GaussianToy(seeds=(1,), **settings)
     assert torch.equal(both.stack.query[:, 1], second.stack.query[:, 0])

@@ -153,7 +153,7 @@ def objective_figure(
     ax.axvline(1, **TRUTH)
     ax.set(xlim=(0, 2), ylim=(-10, 30), xlabel="variance of q / exact posterior variance",
            ylabel="expected loss above that\nof a point (millinats)")
-    ax.legend(loc="upper left")
+    fig.legend(loc="outside upper center", ncols=2)
     return fig, {"draws": draws, "sigma": noise, "best": best}
 
 
