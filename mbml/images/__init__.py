@@ -83,7 +83,7 @@ def load(
     known = REGISTRY.get(name)
     if isinstance(known, EmbeddedSet):
         return known.load(split, root, in_memory).to(device)
-    if not (store.root_folder(root) / _file_name(name) / "meta.json").exists():
+    if not os.path.exists(store.root_folder(root) / _file_name(name) / "meta.json"):
         one_of(name, {*REGISTRY, *_prepared(root)}, what="image set")
         raise DataError(f"{name} is not prepared in {store.root_folder(root)}: {known.get}")
     return store.load(name, split, root, in_memory=in_memory).to(device)

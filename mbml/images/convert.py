@@ -80,9 +80,10 @@ class _Look:
                 yield np.zeros((self.channels, self.size, self.size), np.uint8)  # a placeholder
                 continue
             self.sizes.append((picture.where, size))
-            first = self.seen.setdefault(hashlib.sha1(array.tobytes()).digest(), picture.where)
-            if first != picture.where:
-                self.repeated.append(f"{picture.where} = {first}")
+            checksum = hashlib.sha256(array.tobytes()).digest()
+            if checksum in self.seen:
+                self.repeated.append(f"{picture.where} = {self.seen[checksum]}")
+            self.seen.setdefault(checksum, picture.where)
             yield 255 - array if self.invert else array
 
     def judge(self, source_size: int | None, repeats: int | None) -> Problems:

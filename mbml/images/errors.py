@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class DataError(ValueError):
-    """Data that cannot be used as they are: what is wrong, and what would be right."""
+    """Data that cannot be used as they are: what is wrong, and what would be right.
+
+    Always one line: names of files and what decoders say may hold anything.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else "?" for c in message))
 
 
 class Problems:
@@ -30,6 +36,4 @@ class Problems:
     def raise_if_any(self, about: str, advice: str = "") -> None:
         """Raises DataError if anything was added."""
         if self:
-            # What is quoted comes from files: line breaks and control characters must not.
-            line = f"{about}: {self.line()}" + (f". {advice}" if advice else "")
-            raise DataError("".join(c if c.isprintable() else "?" for c in line))
+            raise DataError(f"{about}: {self.line()}" + (f". {advice}" if advice else ""))

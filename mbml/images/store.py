@@ -63,6 +63,7 @@ def save(
     described: dict[str, dict] = {}
     moments: dict[str, Moments] = {}
     old: set[str] = set()
+    made = [path for path in (folder, root) if not os.path.exists(path)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for split, classes, counts, images in splits:
@@ -96,8 +97,9 @@ def save(
         for path in [*written.values(), *(folder / d["file"] for d in described.values())]:
             if path.name not in kept:
                 path.unlink(missing_ok=True)
-        with suppress(OSError):  # a folder that this call made and did not fill
-            folder.rmdir()
+        for path in made:
+            with suppress(OSError):  # it is not empty: all went well
+                path.rmdir()
     for file in old - kept:
         (folder / file).unlink(missing_ok=True)
     return meta

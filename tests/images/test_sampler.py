@@ -45,7 +45,7 @@ def test_points_are_distinct_images_of_the_class_that_their_label_says(counts, b
 def test_every_outcome_is_equally_likely():
     data = numbered((3, 3, 2))
     sampler = EpisodeSampler(data, way=2, shot=1, query=1, normalise=False)
-    members = [range(0, 3), range(3, 6), range(6, 8)]
+    members = [range(3), range(3, 6), range(6, 8)]
     probability = {}  # brute force: an ordered pair of classes, an ordered pair of images of each
     for a, b in itertools.permutations(range(3), 2):
         n = len(members[a]) * (len(members[a]) - 1) * len(members[b]) * (len(members[b]) - 1)
