@@ -181,20 +181,18 @@ def fit(
                     note["loss"] = record["parts"]["loss"]
                 if validation is not None and (step == steps or step % validate_every == 0):
                     run.check()
-                    with checkpoints.undisturbed(fabric.device):
-                        value = _validate(
-                            learner,
-                            validation,
-                            monitor,
-                            fabric,
-                            episodes=validation_episodes,
-                            batch_size=validation_batch,
-                            tasks_at_once=tasks_at_once,
-                        )
+                    value = _validate(
+                        learner,
+                        validation,
+                        monitor,
+                        fabric,
+                        episodes=validation_episodes,
+                        batch_size=validation_batch,
+                        tasks_at_once=tasks_at_once,
+                    )
                     run.judge(value)
                     record["validation"] = {monitor: value}
                     note[f"validation {monitor}"] = value
-                    learner.train()
                 history.seconds = time.perf_counter() - started
                 if record:
                     run.log(record)

@@ -1,4 +1,5 @@
 import importlib
+import itertools
 import json
 import math
 import random
@@ -14,7 +15,7 @@ from torch import nn
 from mbml import checkpoints
 from mbml.fit import NonFiniteError
 from mbml.objectives import Loss
-from tests.tiny import SGD, Lines, Tiny, train, weights_of
+from tests.tiny import SGD, Lines, Restless, Tiny, train, weights_of
 
 module = importlib.import_module("mbml.fit")
 
@@ -71,9 +72,9 @@ def test_neither_validation_nor_callbacks_change_what_is_learned(tmp_path):
         state.learner.eval()
         torch.randn(3), np.random.rand(), random.random()
 
-    train(noisy(), steps=30, folder=tmp_path / "alone")
+    train(Restless(), steps=30, folder=tmp_path / "alone")
     watched = {"validation": Lines(), "validate_every": 7, "validation_episodes": 4}
-    train(noisy(), steps=30, folder=tmp_path / "watched", callbacks=[draw], **watched)
+    train(Restless(), steps=30, folder=tmp_path / "watched", callbacks=[draw], **watched)
     alone, watched = (
         checkpoints.load(tmp_path / f / "checkpoint.pt") for f in ("alone", "watched")
     )
@@ -136,12 +137,12 @@ def test_a_stopped_run_ends_where_an_uninterrupted_one_does(tmp_path):
     options = {"steps": 450, "validation": Lines(), "validation_episodes": 3}
     schedule = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=450)
     options |= {"schedule": schedule, "clip_norm": 0.5}
-    whole, parts = noisy(), noisy()
+    whole, parts = Restless(), Restless()
     expected = train(whole, folder=tmp_path / "whole", **options)
     for stop_at in (3, 200, 201, 450):  # 450 steps are logged two by two, and 3 and 201 are odd
         history = train(parts, folder=tmp_path / "parts", stop_at=stop_at, **options)
         if stop_at < 450:  # what goes on has its weights from the checkpoint alone
-            parts = noisy().requires_grad_(False).apply(_forget).requires_grad_()
+            parts = Restless().requires_grad_(False).apply(_forget).requires_grad_()
     assert torch.equal(weights_of(whole), weights_of(parts))
     assert history.losses == expected.losses
     assert history.curve == expected.curve
@@ -216,7 +217,6 @@ def test_the_learner_ends_with_the_weights_that_validated_best(
         assert (episodes, batch_size) == (11, 1)
         seen.append(weights_of(learner))
         seeds.append(seed)
-        learner.eval()
         return {monitor: SimpleNamespace(mean=values[len(seen) - 1])}
 
     monkeypatch.setattr(module, "evaluate", evaluate)
@@ -253,7 +253,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_checkp
         train(Breaks())
 
 
-def test_no_checkpoint_is_written_of_weights_that_are_not_finite(tmp_path):
+def test_nothing_is_kept_of_weights_that_are_not_finite(tmp_path, monkeypatch):
     class Cliff(Tiny):
         """A finite loss with an infinite gradient: the square root at 0."""
 
@@ -264,9 +264,17 @@ def test_no_checkpoint_is_written_of_weights_that_are_not_finite(tmp_path):
                 loss = Loss(loss.total + zero, loss.parts)
             return loss
 
+    def blind(*_, **__):  # finds every weight better than the one before
+        return {"nll": SimpleNamespace(mean=next(better))}
+
+    better = itertools.count(0, -1)
+    monkeypatch.setattr(module, "evaluate", blind)
     with pytest.raises(NonFiniteError, match="after step 6: the weights"):
-        train(Cliff(), folder=tmp_path, checkpoint_every=1)
+        train(Cliff(), folder=tmp_path, checkpoint_every=1, validation=Lines(), validate_every=1)
     assert checkpoints.load(tmp_path / "checkpoint.pt")["history"]["steps"] == 5
+    kept = Tiny()
+    checkpoints.load_weights(tmp_path / "best.safetensors", kept)
+    assert weights_of(kept).isfinite().all()
 
 
 def press_ctrl_c(state, *, step=4, times=1):

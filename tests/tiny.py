@@ -5,10 +5,12 @@ It draws noise and drops units, so that whoever loses a random state changes its
 
 from __future__ import annotations
 
+import random
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,6 +63,18 @@ class Tiny(nn.Module):
         return GaussianMixture(mean, torch.zeros_like(mean))
 
 
+class Restless(Tiny):
+    """Draws from Python's, numpy's and torch's streams."""
+
+    def __init__(self) -> None:
+        super().__init__(dropout=0.3, noise=0.1)
+
+    def forward(self, support: Examples, query_x: Tensor) -> Tensor:
+        if self.training:
+            self.noise = 0.1 * (random.random() + np.random.rand())
+        return super().forward(support, query_x)
+
+
 def weights_of(learner: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in learner.parameters()])
 
@@ -75,7 +89,7 @@ def train_with_every_state(folder: Path, steps: int) -> None:
     """A run with everything that has a state; it writes a checkpoint at every step."""
     torch.set_num_threads(1)
     train(
-        Tiny(dropout=0.3, noise=0.1),
+        Restless(),
         steps=steps,
         schedule=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=steps),
         validation=Lines(),
