@@ -27,9 +27,10 @@ from mbml.names import one_of
 from mbml.tasks.gaussian import GaussianTasks
 
 LEARNING_RATE = 0.03
-# Adam divides by a running root mean square of the gradient. Gradients begin about 1/sigma^2 times
-# larger than they end; with the usual memory of 1,000 steps (0.999) they are divided by what they
-# were at the start, and networks for sigma = 0.1 hardly move. This remembers 20 steps.
+# Adam divides by a running root mean square of the gradient. With sigma = 0.1 the gradients of "vi"
+# begin a hundred times larger than they are two hundred steps later; with the usual memory of 1,000
+# steps (0.999) they are divided by what they were at the start, and the networks hardly move. This
+# remembers 20 steps.
 BETAS = (0.9, 0.95)
 # Numbers that the Monte Carlo gradient holds at a time: a block that stays in the cache of a core
 # takes a third of the time of one that does not.
@@ -260,7 +261,8 @@ class GaussianToy:
             trained: weights by (estimator, draws); draws is None for "exact".
 
         Returns:
-            `{"estimator", "samples", "sigma", "ratio": [one a seed]}` of each.
+            Dictionaries with the keys "estimator", "samples", "sigma" and "ratio", the last a list
+            with one number a seed.
         """
         return [
             {"estimator": estimator, "samples": draws, "sigma": noise, "ratio": ratio}
