@@ -169,7 +169,7 @@ def amortised_posterior(reading: Tensor, q: DiagonalGaussian, exact: DiagonalGau
     """
     y = reading.numpy()
     gap = kl(q, exact).numpy()
-    fig, (top, bottom) = subplots(2, 1, height=5.4, sharex=True, height_ratios=(1.5, 1))
+    fig, (top, bottom) = subplots(2, 1, height=4.8, sharex=True, height_ratios=(1.5, 1))
     for name, words, p in (("exact", "exact", exact), ("vae", "network", q)):
         mean, half = p.mean[:, 0].numpy(), Z90 * p.stddev[:, 0].numpy()
         band(top, y, mean - half, mean + half, level=0.9, name=name, label=words)

@@ -33,7 +33,7 @@ def traversal(codes: Tensor, labels: Tensor, images: Tensor, z1: float,
         codes: `[P, 2]` posterior means, and `labels [P]` the digits they stand for.
         images: `[len(z2), H, W]` decoded at (z1, z2), probabilities of ink; z2 equally spaced.
     """
-    fig, (left, right) = subplots(1, 2, height=4.6, width_ratios=(6, 1), sharey=True)
+    fig, (left, right) = subplots(1, 2, height=4.4, width_ratios=(6, 1), sharey=True)
     left.scatter(*codes.T.numpy(), c=labels.numpy(), cmap="tab10", s=9, linewidths=0)
     for digit in range(10):
         x, y = densest(codes[labels == digit]).tolist()
