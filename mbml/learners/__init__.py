@@ -9,6 +9,7 @@ from mbml.learners.base import (
     methods,
     register,
 )
+from mbml.learners.generative import vae  # noqa: F401
 from mbml.learners.metric import prototypical  # noqa: F401
 
 __all__ = [
