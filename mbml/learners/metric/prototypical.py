@@ -33,12 +33,14 @@ def class_means(features: Tensor, labels: Tensor, ways: int) -> Tensor:
     """Mean feature of each class, by index: `[B, S, D], [B, S] -> [B, N, D]`.
 
     Raises:
-        ValueError: if a class of a task has no support point.
+        ValueError: if a class of a task has no support point (on a CPU).
     """
     # c_k = sum_s 1[y_s = k] f_s / sum_s 1[y_s = k]
     member = F.one_hot(labels, ways).to(features.dtype)
     counts = member.sum(dim=1)
-    if bool((counts == 0).any()):
+    # On a GPU the host would have to wait for the answer at every step: there 0 / 0 makes a loss
+    # that is not finite, and `fit` refuses that.
+    if counts.device.type == "cpu" and (counts == 0).any():
         task, label = (counts == 0).nonzero()[0].tolist()
         raise ValueError(f"class {label} of task {task} has no support point: it has no prototype")
     return torch.einsum("bsn,bsd->bnd", member, features) / counts[..., None]
