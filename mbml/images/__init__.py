@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -65,6 +66,7 @@ def load(
     root: str | os.PathLike | None = None,
     device: torch.device | str = "cpu",
     in_memory: bool = False,
+    verify: bool = False,
 ) -> ImageSet:
     """One split of an image set.
 
@@ -75,6 +77,7 @@ def load(
         device: where the images shall lie. On the CPU they are memory-mapped, so that only what
             is drawn is read from disk.
         in_memory: read them all, on the CPU too.
+        verify: read them all once, and compare their checksum with the one that was stored.
 
     Raises:
         DataError: if the set is not prepared (with how to get it), or is damaged.
@@ -82,11 +85,11 @@ def load(
     """
     known = REGISTRY.get(name)
     if isinstance(known, EmbeddedSet):
-        return known.load(split, root, in_memory).to(device)
+        return known.load(split, root, in_memory, verify).to(device)
     if not os.path.exists(store.root_folder(root) / _file_name(name) / "meta.json"):
         one_of(name, {*REGISTRY, *_prepared(root)}, what="image set")
         raise DataError(f"{name} is not prepared in {store.root_folder(root)}: {known.get}")
-    return store.load(name, split, root, in_memory=in_memory).to(device)
+    return store.load(name, split, root, in_memory=in_memory, verify=verify).to(device)
 
 
 def prepare(
@@ -129,6 +132,8 @@ def prepare(
         return known.prepare(root)
     if known is not None:
         return known.prepare(source, download, root, progress)
+    if near := get_close_matches(name.lower(), REGISTRY, n=1, cutoff=0.85):
+        raise DataError(f"is {name!r} meant to be {near[0]}? Images of your own need another name")
     images, shape = own_splits(source, progress=progress, **own)
     return store.save(root, _file_name(name), images, shape=shape, origin=str(source))
 

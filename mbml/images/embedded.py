@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -33,10 +32,6 @@ class EmbeddedSet:
     details: Callable[[], dict]
 
     @property
-    def ABOUT(self) -> str:
-        return self.about
-
-    @property
     def origin(self) -> str:
         """The source that makes the set: once it has changed, what was kept is made anew."""
         module = inspect.getmodule(self.generate)
@@ -50,13 +45,17 @@ class EmbeddedSet:
             origin=self.origin, details=self.details(),
         )  # fmt: skip
 
-    def load(self, split: str, root: str | os.PathLike | None, in_memory: bool) -> ImageSet:
+    def load(
+        self, split: str, root: str | os.PathLike | None, in_memory: bool, verify: bool
+    ) -> ImageSet:
         """From the data root, made first if it is not there; in memory if it cannot be kept."""
-        with suppress(DataError):
+        try:
             if not self.kept(root):
                 self.prepare(root)
-            return store.load(self.name, split, root, in_memory=in_memory)
-        splits = _made(self)
+        except DataError:
+            splits = _made(self)
+        else:
+            return store.load(self.name, split, root, in_memory=in_memory, verify=verify)
         if split not in splits:
             raise DataError(f"{self.name} has no split {split!r}; it has {', '.join(splits)}")
         return splits[split]

@@ -52,7 +52,7 @@ def folder(
         DataError: naming what cannot be read, stands there twice or is missing.
     """
     images, shape = own_splits(path, size, channels, split, seed, repeats, progress)
-    return store.assemble(Path(path).name, images, shape=shape)
+    return store.assemble(Path(path).absolute().name, images, shape=shape)
 
 
 def own_splits(
@@ -105,7 +105,7 @@ def _as_it_stands(files: Files, problems: Problems) -> dict[str, Classes]:
 
 
 def _at_random(files: Files, shares: Sequence[float], seed: int) -> dict[str, Classes]:
-    folders = {path: images for path, images in class_folders(files).items() if path != "."}
+    folders = class_folders(files)
     if len(shares) != 3 or min(shares) < 0 or not np.isclose(sum(shares), 1):
         raise DataError(f"split={tuple(shares)}: three shares that add up to 1 are wanted")
     wanted = sum(share > 0 for share in shares)

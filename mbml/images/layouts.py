@@ -32,10 +32,13 @@ def listed(prefix: str) -> dict[str, list[str]]:
 
 
 def class_folders(files: Files) -> dict[str, list[str]]:
-    """The image files of every folder that holds some: `{folder: paths}`, all sorted."""
+    """The image files of every folder in `files` that holds some: `{folder: paths}`, sorted.
+
+    Images beside the folders belong to no class and are passed over.
+    """
     folders: dict[str, list[str]] = {}
     for path in files.paths:
-        if path.lower().endswith(SUFFIXES):
+        if "/" in path and path.lower().endswith(SUFFIXES):
             folders.setdefault(str(PurePosixPath(path).parent), []).append(path)
     return folders
 
@@ -45,19 +48,21 @@ def by_lists(
 ) -> dict[str, Classes]:
     """Class folders put into the splits that the lists name, wherever they stand.
 
-    A class is found by the end of its folder's path (`alphabet/character` has two parts). A class
-    that stands in the folder of another split, stands twice or is not listed is a problem.
+    A class is found by the end of its folder's path, such as `alphabet/character`. A class that
+    stands in the folder of another split, stands twice or is not listed is a problem.
     """
     split_of = {name: split for split, names in lists.items() for name in names}
-    depth = max(len(PurePosixPath(name).parts) for name in split_of)
     found: dict[str, list[str]] = {}
     for folder, paths in class_folders(files).items():
         parts = PurePosixPath(folder).parts
-        name = "/".join(parts[-depth:])
-        said = [SPLIT_FOLDERS[part] for part in parts[:-depth] if part in SPLIT_FOLDERS]
-        if name not in split_of:
+        ends = ["/".join(parts[at:]) for at in range(len(parts))]
+        at = next((at for at, end in enumerate(ends) if end in split_of), None)
+        if at is None:
             problems.add("folders that are no class of this set", folder)
-        elif name in found:
+            continue
+        name = ends[at]
+        said = [SPLIT_FOLDERS[part] for part in parts[:at] if part in SPLIT_FOLDERS]
+        if name in found:
             problems.add("classes that stand there twice", name)
         elif said and said[-1] != split_of[name]:
             problems.add("classes in the wrong split", f"{folder} belongs to {split_of[name]}")

@@ -53,7 +53,7 @@ def read_csv(files: Files, path: str, problems: Problems) -> Classes:
     """Images that a list of file names and labels names, wherever they lie."""
     try:
         rows = list(csv.DictReader(StringIO(files.read(path).decode("utf-8-sig"))))
-        listed = [(row["filename"], row["label"]) for row in rows]
+        listed = [(PurePosixPath(str(row["filename"])).name, row["label"]) for row in rows]
     except (UnicodeDecodeError, csv.Error, KeyError):
         raise DataError(f"{path} is not a CSV file with the columns filename, label") from None
     lie_at = {PurePosixPath(p).name: p for p in files.paths if p.lower().endswith(SUFFIXES)}
@@ -62,7 +62,7 @@ def read_csv(files: Files, path: str, problems: Problems) -> Classes:
         if name in lie_at:
             classes.setdefault(str(label), []).append(from_file(files, lie_at[name]))
         else:
-            problems.add(f"images that {path} names and that are not there", str(name))
+            problems.add(f"images that {path} names and that are not there", name)
     return classes
 
 

@@ -46,14 +46,6 @@ class PublishedSet:
     read: Reader = by_lists
     download: Callable[[Path], Path] | None = None
 
-    @property
-    def ABOUT(self) -> str:
-        return self.about
-
-    @property
-    def GET(self) -> str:
-        return self.get
-
     def prepare(
         self, source: str | os.PathLike | None, download: bool, root: Path, progress: bool
     ) -> dict:

@@ -81,7 +81,7 @@ class EpisodeSampler:
         label = torch.arange(N, device=x.device)
         parts = []
         for part, k in zip(x.split([support.numel(), query.numel()]), (self.shot, self.query)):
-            y = label.repeat_interleave(k).expand(B, N * k)
+            y = label.repeat_interleave(k).repeat(B, 1)
             parts.append(Examples(part.unflatten(0, (B, N * k)), y, ways=N))
         extra = self.batch(self.extra, generator) if self.extra else None
         return Episodes(*parts, extra=extra)

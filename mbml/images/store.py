@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -66,6 +67,9 @@ def save(
     made = [path for path in (folder, root) if not os.path.exists(path)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob(".*.partial"):  # what a killed process left behind
+            if time.time() - path.stat().st_mtime > 3600:
+                path.unlink(missing_ok=True)
         for split, classes, counts, images in splits:
             written[split] = folder / f".{split}-{uuid.uuid4().hex}.partial"
             moments[split] = Moments(shape[0])

@@ -11,7 +11,7 @@ import pickle
 import re
 import struct
 from io import BytesIO
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -118,7 +118,7 @@ _REFUSED = (
 
 # Python's own unpickler, not the one in C: there, a memo index of 2^32 takes 64 GB.
 class _Unpickler(pickle._Unpickler):
-    dispatch = dict(pickle._Unpickler.dispatch)  # a table of its own, from byte to method
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)  # its own table, from byte to method
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _WORDS:

@@ -78,6 +78,12 @@ def test_lists(source):
     assert sets["train"].classes == ["fish/3", "bird/1"] and len(sets["val"].classes) == 17
     with pytest.raises(DataError, match=r"classes of test that are missing: 1 \(bird/11\)"):
         images.folder(source, size=4, split={"train": NAMES, "test": ["bird/11"]})
+    mixed = images.folder(write_zip(source / "own.zip", files(["x/a", "b"])), size=4,
+                          split={"train": ["x/a"], "test": ["b"]})  # fmt: skip
+    (source / "own.zip").unlink()
+    assert {split: data.classes for split, data in mixed.items()} == {
+        "train": ["x/a"], "test": ["b"]
+    }  # fmt: skip
     with pytest.raises(DataError, match="no class of this set: 17"):
         images.folder(source, size=4, split=lists)
 

@@ -38,6 +38,9 @@ def test_a_wrong_name_is_one_line_with_the_alternatives(tmp_path):
         arguments = ("train",) if call is images.load else ()
         with pytest.raises(ValueError, match="did you mean 'omniglot'.*miniimagenet"):
             call("omniglt", *arguments, root=tmp_path)
+    for name in ("miniImageNet", "mini-imagenet", "omniglt"):  # not a set of one's own by mistake
+        with pytest.raises(DataError, match=f"is '{name}' meant to be (omniglot|miniimagenet)"):
+            images.prepare(name, tmp_path, root=tmp_path)
     with pytest.raises(DataError, match="size cannot be chosen"):
         images.prepare("omniglot", tmp_path, root=tmp_path, size=32)
     with pytest.raises(DataError, match="generated and takes no source"):
@@ -137,6 +140,19 @@ def test_a_set_can_be_read_into_memory(tmp_path):
     for path in (tmp_path / "digits").glob("*.npy"):
         path.unlink()
     assert images.EpisodeSampler(data).sample(1, generator()).support.x.isfinite().all()
+    with pytest.raises(DataError, match="prepare digits anew"):
+        images.load("digits", "train", root=tmp_path)
+
+
+def test_damaged_pixels_are_found_when_asked_for(tmp_path):
+    images.prepare("digits", root=tmp_path)
+    images.load("digits", "train", root=tmp_path, verify=True)
+    [path] = (tmp_path / "digits").glob("train-*.npy")
+    data = bytearray(path.read_bytes())
+    data[-7] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="is damaged; prepare digits anew"):
+        images.load("digits", "train", root=tmp_path, verify=True)
 
 
 def test_importing_the_package_stays_light():
@@ -145,7 +161,9 @@ def test_importing_the_package_stays_light():
         "print([m for m in ('torchvision', 'sklearn', 'matplotlib') if m in sys.modules])"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+    )
     assert run.stdout == b"[]\n"
 
 
