@@ -1,4 +1,5 @@
 import pickle
+import struct
 
 import numpy as np
 import pytest
@@ -28,16 +29,18 @@ def test_arrays_and_plain_containers_come_back(protocol):
         assert data[key] == PLAIN[key]
 
 
-def test_a_pickle_of_python_2():
-    # {"data": numpy.arange(4, dtype="uint8"), "labels": [3]}, as Python 2.7 writes it
+@pytest.mark.parametrize("size", [4, 2_000_000])
+def test_a_pickle_of_python_2(size):
+    # {"data": an array of bytes, "labels": [3]}, as Python 2.7 writes it
+    array = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     old = (
         b"\x80\x02}q\x00(U\x06labelsq\x01]q\x02K\x03aU\x04dataq\x03cnumpy.core.multiarray\n"
-        b"_reconstruct\nq\x04cnumpy\nndarray\nq\x05K\x00\x85U\x01b\x87Rq\x06(K\x01K\x04\x85cnumpy\n"
+        b"_reconstruct\nq\x04cnumpy\nndarray\nq\x05K\x00\x85U\x01b\x87Rq\x06(K\x01J%s\x85cnumpy\n"
         b"dtype\nq\x07U\x02u1K\x00K\x01\x87Rq\x08(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff"
-        b"K\x00tb\x89U\x04\x00\x01\x02\x03tbu."
-    )
+        b"K\x00tb\x89T%s%stbu."
+    ) % (struct.pack("<i", size), struct.pack("<i", size), array.tobytes())
     data = unpickle(old)
-    assert data["labels"] == [3] and np.asarray(data["data"]).tolist() == [0, 1, 2, 3]
+    assert data["labels"] == [3] and np.array_equal(np.asarray(data["data"]), array)
 
 
 @pytest.mark.parametrize("broken", [b"", b"\x80", b"no pickle at all", b"\x80\x04.", b"(lp0\n"])
