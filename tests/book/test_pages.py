@@ -1,5 +1,6 @@
 """The built pages, read as files: all there, whole, small, and needing nothing from elsewhere."""
 
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -19,9 +20,20 @@ COLAB = "https://colab.research.google.com/github/"
 every_page = pytest.mark.parametrize("page", pages())
 
 
+@functools.cache
+def parsed(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(), "html.parser")
+
+
+@functools.cache
+def anchors(path: Path) -> set[str]:
+    """Where in a page a link may lead."""
+    return set(re.findall(r'\bid="([^"]+)"', path.read_text()))
+
+
 @pytest.fixture
 def soup(html, page) -> BeautifulSoup:
-    return BeautifulSoup((html / f"{page}.html").read_text(), "html.parser")
+    return parsed(html / f"{page}.html")
 
 
 def external(address: str) -> bool:
@@ -88,14 +100,13 @@ def test_links_within_the_book_arrive(html, page, soup):
             path = path.parent / unquote(address.path)
         assert path.exists(), link["href"]
         if address.fragment:
-            there = BeautifulSoup(path.read_text(), "html.parser")
-            assert there.find(id=unquote(address.fragment)), link["href"]
+            assert unquote(address.fragment) in anchors(path.resolve()), link["href"]
 
 
 @pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)
 def test_the_colab_button_opens_the_notebook(html, path):
     notebook = path.relative_to(ROOT)
-    soup = BeautifulSoup((html / notebook.with_suffix(".html")).read_text(), "html.parser")
+    soup = parsed(html / notebook.with_suffix(".html"))
     buttons = [a["href"] for a in soup.select("a[href]") if a["href"].startswith(COLAB)]
     here = repository().removeprefix("https://github.com/")
     assert set(buttons) == {f"{COLAB}{here}/blob/main/{notebook.as_posix()}"}
