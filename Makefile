@@ -49,7 +49,7 @@ serve: $(PAGES)  ## read the book at http://localhost:8000 (PORT=...)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
 lab: $(INSTALLED)  ## open the chapters in JupyterLab, where the figures are live
-	$(BIN)/jupyter lab --notebook-dir=. book
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/book
 
 figures: $(INSTALLED)  ## draw every figure again: SCALE=smoke, laptop or paper
 	$(BIN)/python -m tools.figures --scale $(SCALE) --out _build/figures/$(SCALE)
