@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mbml.episodes import Episodes, Examples
-from mbml.learners.metric.prototypical import class_means, squared_euclidean
+from mbml.inference.class_means import class_means, squared_euclidean
 from mbml.predictive import Categorical
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from mbml import Episodes, Examples, nets
-from mbml.learners.metric.prototypical import Prototypical, class_means, cosine, squared_euclidean
+from mbml.inference.class_means import class_means
+from mbml.learners.metric.prototypical import Prototypical
 
 
 def task(tasks=2, N=3, K=2, Q=5, D=4, seed=0):
@@ -15,28 +16,6 @@ def task(tasks=2, N=3, K=2, Q=5, D=4, seed=0):
     support = Examples(torch.randn(tasks, N * K, D, generator=g).double(), y, ways=N)
     query_y = torch.randint(0, N, (tasks, Q), generator=g)
     return Episodes(support, Examples(torch.randn(tasks, Q, D, generator=g).double(), query_y, N))
-
-
-def test_class_means_by_a_loop():
-    g = torch.Generator().manual_seed(0)
-    features = torch.randn(2, 7, 4, generator=g)
-    labels = torch.tensor([[0, 2, 2, 1, 0, 2, 2], [1, 1, 0, 2, 2, 2, 2]])
-    expected = torch.stack(
-        [
-            torch.stack([f[y == k].mean(0) for k in range(3)])
-            for f, y in zip(features, labels, strict=True)
-        ]
-    )
-    torch.testing.assert_close(class_means(features, labels, 3), expected)
-
-
-def test_distances_by_a_loop():
-    g = torch.Generator().manual_seed(0)
-    u = torch.randn(2, 5, 4, generator=g).double()
-    v = torch.randn(2, 3, 4, generator=g).double()
-    torch.testing.assert_close(squared_euclidean(u, v), torch.cdist(u, v) ** 2)
-    angle = torch.cosine_similarity(u[:, :, None], v[:, None], dim=-1)
-    torch.testing.assert_close(cosine(u, v), 1 - angle)
 
 
 def test_it_is_the_posterior_of_a_gaussian_per_class():
