@@ -78,7 +78,7 @@ $(INSTALLED):
 .venv-oldest/.oldest: pyproject.toml
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -e . "torch==2.6.*" "torchvision==0.21.*" pytest pytest-xdist
+	  -e . "torch==2.6.*" "torchvision==0.21.*" ipykernel pytest pytest-xdist
 	@touch $@
 
 # The cache knows a chapter's own cells, not the package behind them, so it is dropped whenever the
