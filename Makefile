@@ -61,8 +61,7 @@ clean:  ## remove what was built (the environment stays: rm -r .venv removes it)
 	rm -rf _build
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
-test-oldest:  ## optional: the package's own tests on torch 2.6, the oldest that it promises
-	$(MAKE) --no-print-directory VENV=.venv-oldest .venv-oldest/.oldest
+test-oldest: .venv-oldest/.oldest  ## optional: the package's own tests on torch 2.6, the oldest promised
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist loadscope tests \
 	  --ignore tests/book --ignore tests/test_commands.py
 
@@ -78,7 +77,7 @@ $(INSTALLED):
 .venv-oldest/.oldest: pyproject.toml
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -e . "torch==2.6.*" "torchvision==0.21.*" ipykernel pytest pytest-xdist
+	  -e . "torch==2.6.*" "torchvision==0.21.*" ipykernel beautifulsoup4 pytest pytest-xdist
 	@touch $@
 
 # The cache knows a chapter's own cells, not the package behind them, so it is dropped whenever the
