@@ -84,10 +84,11 @@ class Picture:
 
     def tag(self, alt: str) -> str:
         # The stated size keeps the page still while it loads; "dark-light" tells the theme that
-        # the book's own rule darkens this picture.
+        # the book's own rule darkens this picture; on a phone the box around it scrolls.
         width, height = self.size
-        return (f'<img class="dark-light" src="{self.uri}" alt="{escape(alt)}" width="{width}" '
-                f'height="{height}" style="max-width:100%;height:auto">')
+        return (f'<div class="mbml-picture"><img class="dark-light" src="{self.uri}" '
+                f'alt="{escape(alt)}" width="{width}" height="{height}" '
+                f'style="max-width:100%;height:auto"></div>')
 
 
 def encode(fig: Figure, *, photo: bool = False) -> Picture:

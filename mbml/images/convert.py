@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from mbml.images.errors import DataError, Problems
 from mbml.images.layouts import Classes
 from mbml.images.pictures import Picture, pixels
 from mbml.images.store import Split
+from mbml.progress import bar
 
 
 def checked(
@@ -44,8 +45,8 @@ def checked(
             size, so that whoever takes the images never gets to keep them.
     """
     total = sum(len(pictures) for classes in splits.values() for pictures in classes.values())
-    with tqdm(total=total, desc=about, unit=" images", disable=not progress) as bar:
-        look = _Look(size, channels, invert, bar)
+    with bar(total, label=about, unit="image", enabled=progress) as shown:
+        look = _Look(size, channels, invert, shown)
 
         def arrays(classes: Classes) -> Iterator[np.ndarray]:
             for pictures in classes.values():
@@ -63,8 +64,8 @@ def checked(
 class _Look:
     """Decodes pictures and keeps what is wrong with them."""
 
-    def __init__(self, size: int, channels: int, invert: bool, bar: tqdm) -> None:
-        self.size, self.channels, self.invert, self.bar = size, channels, invert, bar
+    def __init__(self, size: int, channels: int, invert: bool, shown: tqdm) -> None:
+        self.size, self.channels, self.invert, self.shown = size, channels, invert, shown
         self.problems = Problems()
         self.sizes: list[tuple[str, tuple[int, int]]] = []
         self.seen: dict[bytes, str] = {}
@@ -72,7 +73,7 @@ class _Look:
 
     def __call__(self, pictures: Iterable[Picture]) -> Iterator[np.ndarray]:
         for picture in pictures:
-            self.bar.update()
+            self.shown.update()
             try:
                 array, size = pixels(picture.load(), self.size, self.channels)
             except DataError as error:
