@@ -1,0 +1,57 @@
+r"""Attentive neural processes (Kim et al. 2019).
+
+A neural process whose decoder is also told what the support points near a query point say:
+
+.. math:: r(x_*) = \sum_s w_s(x_*) \, h(x_s, y_s), \qquad
+          p(y_Q \mid x_Q, S) = \int q(z \mid S) \prod_m p\big(y_m \mid x_m, z, r(x_m)\big) \, dz,
+
+trained by the bound of the neural process. The mean over a set forgets which point said what,
+which makes a neural process miss its own support points; the attention weights w remember.
+
+The attention reads the support set alone, in training too: the query targets reach the decoder
+through z only. The self-attention among support points, which the paper has as an option, is left
+out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mbml.episodes import Examples
+from mbml.learners.amortized.np import NP
+from mbml.learners.base import register
+
+
+@register("anp")
+class ANP(NP):
+    """A neural process with a deterministic path: attention from query to support points.
+
+    Args:
+        latent: as in `NP`.
+        attention: `(x [B, S, X], y [B, S, Y], query_x [B, Q, X]) -> [B, Q, R]`, for any S, 0
+            included (`mbml.nets.attention`).
+        decoder: as in `NP`; its summary has D + R features.
+        draws, test_draws, beta: as in `NP`.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent: nn.Module,
+        attention: nn.Module,
+        decoder: nn.Module,
+        draws: int = 1,
+        test_draws: int = 32,
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__(
+            latent=latent, decoder=decoder, draws=draws, test_draws=test_draws, beta=beta
+        )
+        self.attention = attention
+
+    def summary(self, z: Tensor, support: Examples, query_x: Tensor) -> Tensor:
+        """z and r(x): `[L, B, D], [B, Q, X] -> [L, B, Q, D + R]`."""
+        r = self.attention(support.x, support.y, query_x)
+        latent = super().summary(z, support, query_x)
+        return torch.cat([latent, r.expand(len(z), *r.shape)], dim=-1)

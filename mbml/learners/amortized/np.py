@@ -1,0 +1,100 @@
+r"""Neural processes (Garnelo et al. 2018, ICML workshop on deep generative models).
+
+The unknown of a task is a latent vector z, a function is what the decoder makes of it, and one
+encoder gives both the prior of a task's query set and its posterior:
+
+.. math:: p(y_Q \mid x_Q, S) = \int q(z \mid S) \prod_m p(y_m \mid x_m, z) \, dz.
+
+Training maximises the evidence lower bound, here per query point:
+
+.. math:: \frac{1}{Q} \Big[ E_{q(z \mid S, Q)} \sum_m \log p(y_m \mid x_m, z)
+          - \mathrm{KL}\big(q(z \mid S, Q) \,\|\, q(z \mid S)\big) \Big].
+
+Query targets depend on each other through z, so one draw of z is one function. The bound is on
+the query set given the support set; the published code has the support set among the targets as
+well. Standard deviations are bounded below: 0.1 + 0.9 sigmoid for the latent as in the code of Kim
+et al. (2019), 0.01 + 0.99 softplus for targets (`mbml.nets`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mbml.distributions import DiagonalGaussian, kl
+from mbml.episodes import Episodes, Examples
+from mbml.learners.base import Learner, register
+from mbml.objectives import Loss, variational
+from mbml.predictive import GaussianMixture
+
+
+@register("np")
+class NP(Learner):
+    """A latent a task, amortised by an encoder of sets.
+
+    Args:
+        latent: `(x [B, S, X], y [B, S, Y]) ->` a Gaussian `[B, D]`, for any S, 0 included
+            (`mbml.nets.set_encoder`).
+        decoder: `(summary [L, B, Q, R], x [B, Q, X]) ->` a Gaussian `[L, B, Q, Y]`, R = D here
+            (`mbml.nets.point_decoder`).
+        draws: L of the training loss.
+        test_draws: of a prediction that does not say how many.
+        beta: weight of the divergence; 1 for the bound itself.
+
+    Raises:
+        ValueError: for less than one draw, or a negative beta.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent: nn.Module,
+        decoder: nn.Module,
+        draws: int = 1,
+        test_draws: int = 32,
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if min(draws, test_draws) < 1:
+            raise ValueError(f"draws={draws} and test_draws={test_draws} must be at least 1")
+        if not beta >= 0:
+            raise ValueError(f"beta={beta} must not be negative")
+        self.latent, self.decoder = latent, decoder
+        self.draws, self.test_draws, self.beta = draws, test_draws, beta
+
+    def infer(self, examples: Examples) -> DiagonalGaussian:
+        """q(z | examples), `[B, D]`: the prior given a support set, the posterior given all."""
+        return self.latent(examples.x, examples.y)
+
+    def summary(self, z: Tensor, support: Examples, query_x: Tensor) -> Tensor:
+        """What the decoder knows of the task at each query point: z and nothing else.
+
+        `[L, B, D] -> [L, B, Q, D]`.
+        """
+        return z[:, :, None].expand(-1, -1, query_x.shape[1], -1)
+
+    def decode(self, z: Tensor, support: Examples, query_x: Tensor) -> DiagonalGaussian:
+        """p(y | x, z) at every query point, `[L, B, D], [B, Q, X] -> [L, B, Q, Y]`."""
+        return self.decoder(self.summary(z, support, query_x), query_x)
+
+    def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
+        support, query = episodes.support, episodes.query
+        p, q = self.infer(support), self.infer(union(support, query))
+        # z_l ~ q(z | S, Q)
+        log_likelihood = self.decode(q.sample(self.draws), support, query.x).log_prob(query.y)
+        return variational(log_likelihood, kl(q, p), beta=self.beta)
+
+    def predict(
+        self, support: Examples, query_x: Tensor, draws: int | None = None
+    ) -> GaussianMixture:
+        """A mixture over draws of the latent, each one function of all query points."""
+        # z_l ~ q(z | S)
+        z = self.infer(support).sample(self.test_draws if draws is None else draws)
+        y = self.decode(z, support, query_x)
+        return GaussianMixture(y.mean, y.log_variance)
+
+
+def union(support: Examples, query: Examples) -> Examples:
+    """All examples of a task, `[B, S + Q, ...]`."""
+    x, y = torch.cat([support.x, query.x], dim=1), torch.cat([support.y, query.y], dim=1)
+    return Examples(x, y)
