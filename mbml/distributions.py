@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mbml.noise import normal
+
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -62,17 +64,11 @@ class DiagonalGaussian:
 
         Args:
             shape: how many draws: a number L gives `[L, ..., D]`, `()` one draw `[..., D]`.
-            generator: on the device of the mean; None takes the global random state.
+            generator: on the device of the mean; None takes the noise of the tasks (`mbml.noise`).
         """
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        noise = torch.randn(
-            shape + self.mean.shape,
-            generator=generator,
-            device=self.mean.device,
-            dtype=self.mean.dtype,
-        )
         # psi = mu + sigma * eps, eps ~ N(0, I)
-        return self.mean + self.stddev * noise
+        return self.mean + self.stddev * normal(shape, self.mean, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density at `x [..., D]` in nats, summed over D: `[...]`."""

@@ -70,7 +70,8 @@ def evaluate(
         source: where the episodes come from.
         episodes: how many.
         batch_size: how many are sampled together.
-        draws: posterior draws a prediction; None is the learner's default.
+        draws: posterior draws a prediction; None is the learner's default, 0 its mean where it
+            draws.
         seed: of the episodes, `torch.Generator().manual_seed(seed)`, and of the learner's noise.
         tasks_at_once: how many go through the learner together. None is 1 for convolutions on a
             CPU, the whole batch otherwise.
@@ -89,7 +90,7 @@ def evaluate(
     for name, count, least in (
         ("episodes", episodes, 2),  # an interval needs two
         ("batch_size", batch_size, 1),
-        ("draws", draws, 1),
+        ("draws", draws, 0),
         ("tasks_at_once", tasks_at_once, 1),
     ):
         if count is not None and count < least:

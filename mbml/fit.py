@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mbml import checkpoints
+from mbml import checkpoints, noise
 from mbml.checkpoints import CheckpointError
 from mbml.devices import add_up, compiled, launch
 from mbml.episodes import Episodes, Source
@@ -87,8 +87,9 @@ def fit(
 
     Two calls with the same arguments do the same on a CPU, bit for bit, whether or not one of them
     was killed and started again, validated, or watched by callbacks. The caller's own random
-    streams are left as they were. Learners draw noise from torch's global stream, which is seeded
-    for every part of a batch by (seed, step, first task), however many processes share the batch.
+    streams are left as they were. The noise of a learner's distributions is keyed by seed, step and
+    task (`mbml.noise`), however many processes share the batch; torch's global stream, which serves
+    dropout, is seeded for every part of a batch by (seed, step, first task).
 
     Args:
         learner: answers `loss(episodes, progress)`; it is moved to the device and trained in place.
@@ -167,9 +168,9 @@ def fit(
         with bar(last, initial=history.steps, enabled=progress and first_process) as shown:
             for step in range(history.steps + 1, last + 1):
                 episodes = source.sample(batch_size, run.generator)
-                row = _gradient(run, loss, episodes, at_once, fabric)
+                names, row = _gradient(run, loss, episodes, at_once, fabric)
                 stop = not alone and add_up(learner, row, ctrl_c.asked)
-                run.unread.append((step, row))
+                run.unread.append((step, names, row))
                 logs = step == steps or step % log_every == 0
                 if logs or fabric.device.type == "cpu":
                     run.read()  # refuses a loss that is not finite, before it reaches the weights
@@ -230,31 +231,37 @@ def _gradient(
     episodes: Episodes,
     at_once: int,
     fabric: Fabric,
-) -> Tensor:
+) -> tuple[tuple[str, ...], Tensor]:
     """Add this process's share of the gradient of the batch's mean loss to `.grad`.
 
     Returns:
-        The same share of the loss and its parts, in the order of `run.names`.
+        Names and values of the same share of the loss and its parts.
     """
     B, done, steps = episodes.num_tasks, run.history.steps, run.settings["steps"]
     rank, world = fabric.global_rank, fabric.world_size
     first, end = B * rank // world, B * (rank + 1) // world
-    row: Any = 0.0
+    names, row = (), torch.zeros(())
     for start in range(first, end, at_once):
         chunk = episodes[start : min(start + at_once, end)].to(fabric.device, non_blocking=True)
-        noise = checkpoints.stream(run.settings["seed"], "noise", done, start)
-        checkpoints.seed_noise(fabric.device, noise)
-        with fabric.autocast():
+        # the first part's seed serves the whole batch: one part draws as the global stream would
+        of_batch, of_part = (
+            checkpoints.stream(run.settings["seed"], "noise", done, task) for task in (0, start)
+        )
+        checkpoints.seed_noise(fabric.device, of_part)
+        tasks = noise.of_tasks(
+            of_batch, first=start, present=chunk.num_tasks, total=B, device=fabric.device
+        )
+        with fabric.autocast(), tasks:
             value = loss(chunk, done / steps)
         # mean over B tasks = sum over chunks of |chunk| / B * mean over the chunk
         share = chunk.num_tasks / B
         fabric.backward(share * value.total)
         parts = {"loss": value.total, **value.parts}
-        if run.names not in ((), tuple(parts)):
-            raise ValueError(f"the loss had the parts {run.names} and now has {tuple(parts)}")
-        run.names = tuple(parts)
-        row = row + share * torch.stack([part.detach() for part in parts.values()])
-    return row
+        if names not in ((), tuple(parts)):
+            raise ValueError(f"one task's loss had the parts {names}, the next {tuple(parts)}")
+        names = tuple(parts)
+        row = row.to(fabric.device) + share * torch.stack([p.detach() for p in parts.values()])
+    return names, row
 
 
 def _validate(

@@ -86,7 +86,7 @@ class Protocol(Record):
     query: int = Field(ge=1)
     episodes: int = Field(ge=2)  # an interval needs two
     norm: str  # whose statistics normalise a query image: the largest hidden variable of all
-    draws: int | None = Field(None, ge=1)
+    draws: int | None = Field(None, ge=0)
 
     def __str__(self) -> str:
         draws = "" if self.draws is None else f", {self.draws} draws"
@@ -97,7 +97,8 @@ class Protocol(Record):
 
 
 class Training(Record):
-    """What was trained, and how far: `steps` is the true number, whatever was planned."""
+    """What was trained, and how far: `steps` is the true number, whatever was planned; `parts` are
+    of the training loss, averaged over the last stretch that was logged."""
 
     steps: int = Field(ge=0)
     planned_steps: int = Field(ge=1)
@@ -110,6 +111,7 @@ class Training(Record):
     seed: int = Field(ge=0)
     wall_seconds: float = Field(ge=0)
     curve: tuple[tuple[int, float], ...] = ()
+    parts: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _agrees(self) -> Training:

@@ -64,7 +64,7 @@ def run(
     place = devices.launch(device).device
     train, validate = recipe.train, recipe.validation
     # all three before the first step, so that what is missing shows now and not in an hour
-    source = _source(recipe, "train", train, place, augment=train.augment)
+    source = _source(recipe, "train", train, place, augment=train.augment, extra=train.extra)
     validation = _source(recipe, "val", recipe.protocol, place) if validate else None
     test = _source(recipe, "test", recipe.protocol, place)
     learner = build(recipe, source.image_set, seed=seed)
@@ -125,7 +125,7 @@ def evaluate(
     history, seed = History(**state["history"]), state["settings"]["seed"]
     place = devices.launch(device).device
     test = _source(recipe, "test", recipe.protocol, place)
-    learner = build(recipe, test.image_set, seed=seed).to(place)
+    learner = build(recipe, images.load(recipe.dataset, "train"), seed=seed).to(place)
     checkpoints.load_weights(checkpoint, learner)
     result = _measure(recipe, learner, test, history, seed, episodes, place, progress)
     path = folder / "result.json"
@@ -137,7 +137,8 @@ def evaluate(
 
 
 def build(recipe: Recipe, image_set: images.ImageSet, *, seed: int) -> nn.Module:
-    """A recipe's learner on its network, for the images of a set, with the weights of a seed.
+    """A recipe's learner on its network, for the images of a training set, with the weights of a
+    seed. A learner that takes `classes` is told how many there are.
 
     Raises:
         ValueError: for a method, a network or a setting that there is not.
@@ -151,12 +152,13 @@ def build(recipe: Recipe, image_set: images.ImageSet, *, seed: int) -> nn.Module
     settings = inspect.signature(kind).parameters.keys() - {"net"}
     for key in recipe.learner:
         one_of(key, settings, what=f"setting of {recipe.method}")
+    told = {"classes": len(image_set.classes)} if "classes" in settings else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = nets.build(
             recipe.net.name, in_channels=channels, image_size=height, **recipe.net.settings
         )
-        return kind(net=net, **recipe.learner)
+        return kind(net=net, **told, **recipe.learner)
 
 
 def _source(
@@ -178,7 +180,11 @@ def _optimizer(recipe: Recipe) -> Callable[[list[nn.Parameter]], Optimizer]:
 
 def _schedule(recipe: Recipe) -> Callable[[Optimizer], Any] | None:
     s = recipe.schedule
-    return s and (lambda o: lr_scheduler.StepLR(o, step_size=s.every, gamma=s.factor))
+    if s is None:
+        return None
+    if s.every is None:
+        return lambda o: lr_scheduler.MultiStepLR(o, milestones=list(s.at), gamma=s.factor)
+    return lambda o: lr_scheduler.StepLR(o, step_size=s.every, gamma=s.factor)
 
 
 def _measure(
@@ -222,6 +228,7 @@ def _measure(
             seed=seed,
             wall_seconds=history.seconds,
             curve=tuple((s, value) for s, value in history.curve if math.isfinite(value)),
+            parts=history.losses[-1][1] if history.losses else {},
         ),
         hardware=doctor.hardware(place),
         versions=doctor.versions(),

@@ -77,9 +77,10 @@ class Training:
         self.generator = torch.Generator()  # of the episodes
         self.generator.manual_seed(checkpoints.stream(settings["seed"], "episodes"))
         self.history = History(planned_steps=settings["steps"])
-        self.names: tuple[str, ...] = ()  # of the loss and its parts
-        self.unread: list[tuple[int, Tensor]] = []  # their values on the device, by step
-        self.rows: list[list[float]] = []  # their values since the last log line
+        # Of each step, the names of the loss and its parts and their values on the device. Names
+        # may change from step to step: auxiliary co-training does one thing or the other.
+        self.unread: list[tuple[int, tuple[str, ...], Tensor]] = []
+        self.rows: list[dict[str, float]] = []  # what was read since the last log line
         self.best: dict[str, Tensor] | None = None
         self.best_value: float | None = None
         self.folder = Path(folder) if folder is not None else None
@@ -101,19 +102,23 @@ class Training:
         Raises:
             NonFiniteError: if one of them is not finite.
         """
-        rows = torch.stack([row for _, row in self.unread]).tolist() if self.unread else []
-        for (step, _), row in zip(self.unread, rows, strict=True):
-            if not math.isfinite(row[0]):
-                parts = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.names, row, strict=True))
+        values = iter(torch.cat([row for *_, row in self.unread]).tolist() if self.unread else ())
+        rows = [(step, {name: next(values) for name in names}) for step, names, _ in self.unread]
+        for step, row in rows:
+            if not math.isfinite(row["loss"]):
+                parts = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
                 raise NonFiniteError(f"not finite at step {step}: {parts}; {self._last_good()}")
-        self.rows += rows
+        self.rows += [row for _, row in rows]
         self.unread.clear()
 
     def mean_parts(self) -> dict[str, float]:
-        """The loss and its parts, averaged over the steps since the last call."""
-        means = [math.fsum(column) / len(self.rows) for column in zip(*self.rows, strict=True)]
+        """The loss and its parts since the last call, each averaged over the steps that had it."""
+        columns: dict[str, list[float]] = {}
+        for row in self.rows:
+            for name, value in row.items():
+                columns.setdefault(name, []).append(value)
         self.rows.clear()
-        parts = dict(zip(self.names, means, strict=True))
+        parts = {name: math.fsum(column) / len(column) for name, column in columns.items()}
         self.history.losses.append((self.history.steps, parts))
         return parts
 
@@ -158,7 +163,6 @@ class Training:
                 "generator": self.generator.get_state(),
                 "random": checkpoints.random_states(self.device),
                 "history": asdict(self.history),
-                "names": self.names,
                 "rows": self.rows,
                 "best": self.best,
                 "best_value": self.best_value,
@@ -190,7 +194,7 @@ class Training:
             self.generator.set_state(state["generator"])
             checkpoints.set_random_states(state["random"], self.device)
             self.history = History(**state["history"])
-            self.names, self.rows = state["names"], state["rows"]
+            self.rows = state["rows"]
             self.best, self.best_value = state["best"], state["best_value"]
         if self.writes:
             if self.best is not None:  # the file may be of steps that are to be done again

@@ -339,7 +339,7 @@ def test_bad_calls_are_named():
     for argument, value in {
         "episodes": 1,
         "batch_size": 0,
-        "draws": 0,
+        "draws": -1,
         "tasks_at_once": 0,
     }.items():
         with pytest.raises(ValueError, match=rf"{argument} must be at least \d, not {value}"):

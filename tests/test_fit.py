@@ -93,6 +93,30 @@ def test_the_gradient_is_that_of_the_whole_batch_however_it_is_split(at_once):
         assert one == pytest.approx(other)
 
 
+def test_a_task_sees_the_same_noise_however_many_go_at_once():
+    learned = []
+    for at_once in (1, 3, 4):
+        learner = Tiny(noise=0.5)
+        train(learner, batch_size=4, tasks_at_once=at_once, optimizer=SGD)
+        learned.append(weights_of(learner))
+    torch.testing.assert_close(learned[1], learned[0])
+    torch.testing.assert_close(learned[2], learned[0])
+
+
+def test_parts_of_the_loss_may_change_from_step_to_step():
+    class Alternating(Tiny):
+        def loss(self, episodes, progress=0.0):
+            loss = super().loss(episodes, progress)
+            odd = round(progress * 400) % 2
+            return Loss(loss.total, {"odd" if odd else "even": loss.total.detach()})
+
+    history = train(Alternating(), steps=400)
+    (_, first), (_, second) = history.losses[:2]  # means over two steps each
+    assert set(first) == set(second) == {"loss", "odd", "even"}
+    for parts in (first, second):
+        assert parts["loss"] == pytest.approx((parts["odd"] + parts["even"]) / 2)
+
+
 def test_the_parts_of_a_batch_draw_different_noise():
     class Draws(Tiny):
         def loss(self, episodes, progress=0.0):

@@ -71,6 +71,13 @@ def test_a_recipe_cannot_be_changed():
         ("lr: 1.0e-3", "lr: .inf", "optimizer.lr"),
         ("lr: 1.0e-3", "lr: -1", "optimizer.lr should be greater than 0"),
         (", norm: running", "", "net.norm is missing"),
+        ("schedule: null", "schedule: {name: step, factor: 0.1}", "needs either every or at"),
+        (
+            "schedule: null",
+            "schedule: {name: step, every: 5, at: [3], factor: 0.1}",
+            "needs either every or at",
+        ),
+        ("augment: []", "augment: [], extra: -1", "train.extra should be greater than or equal"),
         ("published: null", "published: {accuracy: {mean: 49.4}, source: x}", "lie in"),
         ("published: null", "published: {accuracy: {mean: 0.5}}", "published.source"),
         ("method: prototypical", "name: x", "named by its file"),

@@ -42,6 +42,7 @@ def record(**changes) -> dict:
             "seed": 0,
             "wall_seconds": 3.5,
             "curve": [[50, 0.7], [100, 0.8]],
+            "parts": {"loss": 0.4, "nll": 0.4},
         },
         "hardware": "a processor, 2 cores",
         "versions": {"mbml": "0.1.0", "torch": "2.6.0", "python": "3.11.7"},

@@ -52,6 +52,24 @@ def test_the_optimiser_and_schedule_are_those_of_the_recipe():
     assert type(optimizer) is torch.optim.Adam and run._schedule(RECIPE) is None
 
 
+def test_a_schedule_of_single_steps():
+    schedule = recipes.Schedule(name="step", at=(2, 3), factor=0.1)
+    recipe = RECIPE.model_copy(update={"schedule": schedule})
+    optimizer = run._optimizer(recipe)([torch.nn.Parameter(torch.zeros(1))])
+    schedule, rates = run._schedule(recipe)(optimizer), []
+    for _ in range(5):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5, 1e-5])
+
+
+def test_a_learner_is_told_how_many_classes_there_are():
+    update = {"method": "tadam", "learner": {"auxiliary": True}}
+    learner = run.build(RECIPE.model_copy(update=update), noise((1, 28, 28), classes=4), seed=0)
+    assert learner.head.out_features == 4
+
+
 def test_sgd_with_momentum():
     keys = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
     sgd = RECIPE.model_copy(update={"optimizer": recipes.Optimizer(**keys)})

@@ -126,8 +126,7 @@ def test_losses_that_were_left_on_the_device_are_checked_one_by_one():
     settings = {"steps": 10, "seed": 0, "monitor": "nll"}
     cpu = torch.device("cpu")
     run = Training(Tiny(), SGD, None, settings=settings, device=cpu, folder=None, writes=True)
-    run.names = ("loss", "kl")
     for step, loss in enumerate([1.0, 2.0, float("nan"), float("inf")], start=1):
-        run.unread.append((step, torch.tensor([loss, 0.5])))
+        run.unread.append((step, ("loss", "kl"), torch.tensor([loss, 0.5])))
     with pytest.raises(NonFiniteError, match="step 3: loss nan, kl 0.5"):
         run.read()

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from mbml.episodes import Episodes, Examples
 from mbml.fit import History, fit
+from mbml.noise import normal
 from mbml.objectives import Loss
 from mbml.predictive import GaussianMixture
 
@@ -48,7 +49,7 @@ class Tiny(nn.Module):
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         x, y = support.x, support.y
         summary = torch.cat([x.mean(1), y.mean(1), (x * y).mean(1)], dim=-1)
-        summary = summary + self.noise * torch.randn_like(summary)
+        summary = summary + self.noise * normal((), summary)
         repeated = summary[:, None].expand(-1, query_x.shape[1], -1)
         return self.net(torch.cat([repeated, query_x], dim=-1))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -82,11 +82,25 @@ def get(name: str) -> type[nn.Module]:
     return _LEARNERS[one_of(name, methods(), what="method")]
 
 
-def embed(net: nn.Module, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+def embed(
+    net: nn.Module, support_x: Tensor, query_x: Tensor, **settings: Any
+) -> tuple[Tensor, Tensor]:
     """Features of support and query points from one pass, so that the backbone's batch-norm mode
-    decides whose statistics normalise whom: `[B, S, ...], [B, Q, ...] -> [B, S, D], [B, Q, D]`."""
+    decides whose statistics normalise whom: `[B, S, ...], [B, Q, ...] -> [B, S, D], [B, Q, D]`.
+
+    Args:
+        settings: passed to the network.
+
+    Raises:
+        ValueError: if the two sets lie on different devices.
+    """
+    if support_x.device != query_x.device:
+        raise ValueError(
+            f"the support set lies on {support_x.device} and the query set on {query_x.device}: "
+            "move both to one device with .to(device)"
+        )
     S = support_x.shape[1]
-    features = net(torch.cat([support_x, query_x], dim=1), split=S)
+    features = net(torch.cat([support_x, query_x], dim=1), split=S, **settings)
     return features[:, :S], features[:, S:]
 
 

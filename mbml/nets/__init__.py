@@ -2,7 +2,8 @@
 
 A network maps `x [B, P, ...]` (B tasks, P points) to features `[B, P, D]`; `net.features` is D.
 `net(x, split=S)` says that the first S points of every task are its support set, which decides
-whose batch-norm statistics normalise whom (`mbml.nets.norm`).
+whose batch-norm statistics normalise whom (`mbml.nets.norm`). Convolutional networks list the
+filters of their layers as `net.widths`, and `net(x, film=...)` modulates them (`mbml.nets.film`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import nn
 
 from mbml.names import one_of
 from mbml.nets.conv import Conv4, Conv5
+from mbml.nets.film import TaskEmbedding
 from mbml.nets.identity import Identity
 from mbml.nets.mlp import MLP
 from mbml.nets.norm import MODES, TaskNorm
@@ -47,6 +49,7 @@ __all__ = [
     "Conv5",
     "Identity",
     "ResNet12",
+    "TaskEmbedding",
     "TaskNorm",
     "build",
 ]

@@ -13,11 +13,13 @@ maps 84x84 to 2x2 (84-42-21-10-5-2), which with 64 channels gives the 256 featur
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mbml.nets.film import Film, modulate
 from mbml.nets.norm import TaskNorm
 
 
@@ -32,9 +34,10 @@ class ConvBlock(nn.Module):
         self.norm = TaskNorm(channels, norm)
         self.dropout, self.ceil = dropout, ceil
 
-    def forward(self, x: Tensor, split: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, split: int | None = None, film: Film | None = None) -> Tensor:
         B, P = x.shape[:2]
         x = self.norm(self.conv(x.flatten(0, 1)).unflatten(0, (B, P)), split)
+        x = modulate(x, film)
         x = F.relu(F.max_pool2d(x.flatten(0, 1), 2, ceil_mode=self.ceil))
         return F.dropout(x, self.dropout, self.training).unflatten(0, (B, P))
 
@@ -83,17 +86,20 @@ class ConvNet(nn.Module):
                 "images or fewer blocks"
             )
         self.norm = norm
+        self.widths = widths[1:]
         self.image_shape = (in_channels, image_size, image_size)
         self.features = channels * size * size
 
-    def forward(self, x: Tensor, split: int | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, split: int | None = None, film: Sequence[Film] | None = None
+    ) -> Tensor:
         if tuple(x.shape[2:]) != self.image_shape:
             raise ValueError(
                 f"images of shape {list(x.shape[2:])} for a network built for "
                 f"{list(self.image_shape)} (channels, height, width)"
             )
-        for block in self.blocks:
-            x = block(x, split)
+        for block, modulation in zip(self.blocks, film or [None] * self.depth, strict=True):
+            x = block(x, split, modulation)
         return x.flatten(2)
 
 

@@ -9,11 +9,13 @@ code pools three times, and so do we), then the average over the image: 512 feat
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mbml.nets.film import Film, modulate
 from mbml.nets.norm import TaskNorm
 
 
@@ -33,16 +35,18 @@ class ResidualBlock(nn.Module):
         )
         self.pool = pool
 
-    def forward(self, x: Tensor, split: int | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, split: int | None = None, film: Sequence[Film | None] = (None,) * 3
+    ) -> Tensor:
         B, P = x.shape[:2]
 
-        def convolve(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
-            return norm(conv(x.flatten(0, 1)).unflatten(0, (B, P)), split)
+        def convolve(conv: nn.Module, norm: nn.Module, x: Tensor, film: Film | None) -> Tensor:
+            return modulate(norm(conv(x.flatten(0, 1)).unflatten(0, (B, P)), split), film)
 
-        shortcut = convolve(self.shortcut, self.norms[3], x)
-        x = F.silu(convolve(self.convs[0], self.norms[0], x))
-        x = F.silu(convolve(self.convs[1], self.norms[1], x))
-        x = F.silu(convolve(self.convs[2], self.norms[2], x) + shortcut)
+        shortcut = convolve(self.shortcut, self.norms[3], x, None)
+        x = F.silu(convolve(self.convs[0], self.norms[0], x, film[0]))
+        x = F.silu(convolve(self.convs[1], self.norms[1], x, film[1]))
+        x = F.silu(convolve(self.convs[2], self.norms[2], x, film[2]) + shortcut)
         if not self.pool:
             return x
         return F.max_pool2d(x.flatten(0, 1), 2, ceil_mode=True).unflatten(0, (B, P))
@@ -76,6 +80,7 @@ class ResNet12(nn.Module):
             for i, (a, b) in enumerate(itertools.pairwise(widths))
         )
         self.norm = norm
+        self.widths = [width for width in widths[1:] for _ in range(3)]
         self.features = widths[-1]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -83,7 +88,10 @@ class ResNet12(nn.Module):
                 fan_in = module.weight[0].numel()
                 nn.init.normal_(module.weight, std=(0.1 * 2 / fan_in) ** 0.5)
 
-    def forward(self, x: Tensor, split: int | None = None) -> Tensor:
-        for block in self.blocks:
-            x = block(x, split)
+    def forward(
+        self, x: Tensor, split: int | None = None, film: Sequence[Film] | None = None
+    ) -> Tensor:
+        film = film or [None] * len(self.widths)
+        for i, block in enumerate(self.blocks):
+            x = block(x, split, film[3 * i : 3 * i + 3])
         return torch.mean(x, dim=(3, 4))

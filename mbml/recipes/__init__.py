@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from mbml.names import one_of
 from mbml.records import NAME, Protocol, Published, Record, explain
@@ -33,7 +33,8 @@ class Net(Record):
 
 
 class Train(Record):
-    """Training episodes, how many in a step, how many steps."""
+    """Training episodes, how many in a step, how many steps; `extra` images over all classes come
+    with each step where the method asks for them."""
 
     way: int = Field(ge=2)
     shot: int = Field(ge=1)
@@ -41,6 +42,7 @@ class Train(Record):
     batch: int = Field(1, ge=1)
     steps: int = Field(ge=1)
     augment: tuple[str, ...] = ()
+    extra: int = Field(0, ge=0)
 
 
 class Optimizer(Record):
@@ -54,11 +56,18 @@ class Optimizer(Record):
 
 
 class Schedule(Record):
-    """The learning rate times `factor` after `every` steps."""
+    """The learning rate times `factor` after `every` steps, or at each of the steps `at`."""
 
     name: Literal["step"]
-    every: int = Field(ge=1)
+    every: int | None = Field(None, ge=1)
+    at: tuple[int, ...] = ()
     factor: float = Field(gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Schedule:
+        if (self.every is None) == (not self.at):
+            raise ValueError("needs either every or at")
+        return self
 
 
 class Validate(Record):
@@ -76,7 +85,7 @@ class Evaluation(Record):
     shot: int = Field(ge=1)
     query: int = Field(ge=1)
     episodes: int = Field(600, ge=2)
-    draws: int | None = Field(None, ge=1)
+    draws: int | None = Field(None, ge=0)
 
 
 class Recipe(Record):

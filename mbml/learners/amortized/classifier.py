@@ -1,0 +1,211 @@
+r"""The amortized classifier of VERSA and SAMOVAR: a distribution over the weights of a linear
+classifier, inferred from class means in one forward pass (Gordon et al. 2019).
+
+.. math:: p(w_n \mid S) = N(\mu_n, \mathrm{diag}(\sigma_n^2)), \qquad
+          (\mu_n, \log \sigma_n^2) = g_\phi\Big(\frac{1}{K} \sum_k f_\theta(x_{kn})\Big), \qquad
+          p(y \mid x, w) = \mathrm{softmax}(w f_\theta(x)).
+
+A row of w for every class, each from that class's mean alone: any number of classes and shots will
+do. `mbml.learners.amortized.versa` and `.samovar` differ in how they train it.
+
+VERSA's public code predicts with the logarithm of averaged exponentials of *unnormalised* logits, so
+that one draw with large logits outvotes the others; here probabilities are averaged. Its batch norm
+always takes statistics of the batch at hand (mode `transductive`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from mbml.distributions import DiagonalGaussian
+from mbml.episodes import Examples
+from mbml.inference.class_means import class_means
+from mbml.learners.amortized.backbone import CoTrained
+from mbml.nets.mlp import MLP
+from mbml.predictive import BLOCK, Categorical
+
+MOST_NUMBERS = 2**31  # held at once: 8 GB
+
+
+class InferenceNetwork(nn.Module):
+    """g_phi: class means to Gaussians over rows of weights, four networks as VERSA has them.
+
+    Args:
+        features: D.
+        hidden: units of each of the two hidden layers.
+        bias: whether a row ends with a bias.
+        log_variance: where the log-variances start.
+    """
+
+    def __init__(
+        self, features: int, hidden: int, *, bias: bool = True, log_variance: float = 0.0
+    ) -> None:
+        super().__init__()
+        widths = (features, 1) if bias else (features,)
+        self.means = nn.ModuleList(_dense(features, hidden, width) for width in widths)
+        self.log_variances = nn.ModuleList(_dense(features, hidden, width) for width in widths)
+        for net in self.log_variances:
+            net[-1].bias.data += log_variance
+
+    def forward(self, means: Tensor) -> DiagonalGaussian:
+        """`[B, N, D]` -> rows `[B, N, D + 1]`, or `[B, N, D]` without bias."""
+        mean = torch.cat([net(means) for net in self.means], dim=-1)
+        log_variance = torch.cat([net(means) for net in self.log_variances], dim=-1)
+        return DiagonalGaussian(mean.float(), log_variance.float())
+
+
+def _dense(features: int, hidden: int, out: int) -> MLP:
+    net = MLP(features, [hidden, hidden], out, activation=nn.ELU)
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.normal_(layer.bias, std=1e-3)
+    return net
+
+
+class AmortizedClassifier(CoTrained):
+    """A distribution over linear or cosine classifiers from a support set.
+
+    Args:
+        net: the backbone f.
+        hidden: units of the inference network; None is D, as VERSA has it.
+        scale: alpha of the scaled cosine (SC), `softmax(alpha cos(f, w_n))`; None is the linear
+            classifier with a bias.
+        draws: L in training; 0 trains the mean classifier, deterministic, and predicts with it.
+        test_draws: of a prediction that does not say how many.
+        log_variance: where the predicted log-variances start.
+        ten, auxiliary, classes: see `mbml.learners.amortized.backbone`.
+
+    Raises:
+        ValueError: for a scale that is not positive, or draws out of range.
+    """
+
+    def __init__(
+        self, *, net: nn.Module, hidden: int | None = None, scale: float | None = None,
+        draws: int = 10, test_draws: int = 1000, log_variance: float = 0.0, ten: bool = False,
+        auxiliary: bool = False, classes: int | None = None,
+    ) -> None:
+        super().__init__(net=net, ten=ten, auxiliary=auxiliary, classes=classes)
+        if scale is not None and not scale > 0:
+            raise ValueError(f"scale={scale} must be positive, or None for a linear classifier")
+        if draws < 0 or test_draws < 0:
+            raise ValueError(f"draws={draws} and test_draws={test_draws} must not be negative")
+        self.scale, self.draws, self.test_draws = scale, draws, test_draws if draws else 0
+        self.prior = InferenceNetwork(
+            net.features, hidden or net.features, bias=scale is None, log_variance=log_variance
+        )
+        self.prior.log_variances.requires_grad_(draws > 0)  # nothing teaches them without draws
+
+    def infer(self, support: Examples) -> DiagonalGaussian:
+        """p(w | S): a Gaussian over the rows of the classifier, `[B, N, D + 1]`."""
+        _, (features, _) = self.embed(support, support.x[:, :0])
+        return self.prior(self.means(features, support.y, support.ways))
+
+    def means(self, features: Tensor, labels: Tensor, ways: int | None) -> Tensor:
+        """What the inference network reads: the mean feature of each class, `[B, N, D]`.
+
+        Raises:
+            ValueError: for less than two classes, a class without a point, or more classes than
+                memory holds.
+        """
+        if ways is None or ways < 2:
+            raise ValueError(f"a classifier needs tasks of at least two classes, not ways={ways}")
+        if ways > labels.shape[1]:
+            raise ValueError(
+                f"tasks of {ways} classes with {labels.shape[1]} labelled points: "
+                "every class needs one at least"
+            )
+        _afford(labels.numel() * ways, f"{ways} classes with {labels.shape[1]} labelled points")
+        return class_means(features, labels, ways)
+
+    def logits(self, weights: Tensor, features: Tensor) -> Tensor:
+        """Of drawn classifiers `[L, B, N, D (+ 1)]` at features `[B, Q, D]`: `[L, B, Q, N]`."""
+        features = features.float()
+        if self.scale is None:
+            # w_n f + b_n
+            rows, bias = weights[..., :-1], weights[..., -1]
+            return features @ rows.mT + bias[..., None, :]
+        # alpha cos(f, w_n)
+        return self.scale * F.normalize(features, dim=-1) @ F.normalize(weights, dim=-1).mT
+
+    def spread(self, rows: DiagonalGaussian, features: Tensor) -> Tensor:
+        """Standard deviation of the logits that the weights cause, `[B, Q, N]`: exact for the
+        linear classifier, to first order in sigma for the cosine."""
+        features = features.float()
+        if self.scale is None:
+            # Var(w_n f + b_n) = sum_d f_d^2 s_nd^2 + s_b^2
+            slopes = F.pad(features, (0, 1), value=1.0).square()
+            variance = slopes @ rows.variance.mT
+        else:
+            # d cos(f, w) / dw = (f/|f| - cos(f, w) w/|w|) / |w|
+            f, w = F.normalize(features, dim=-1), F.normalize(rows.mean, dim=-1)
+            cos = f @ w.mT
+            weight = rows.variance / rows.mean.square().sum(-1, keepdim=True)
+            along = f.square() @ weight.mT - 2 * cos * (f @ (w * weight).mT)
+            variance = along + cos.square() * (w.square() * weight).sum(-1)[:, None]
+            variance = self.scale**2 * variance.clamp_min(0)
+        # A variance that underflows has a slope of 0, not of 0 / 0.
+        return variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
+
+    def log_likelihood(
+        self, rows: DiagonalGaussian, features: Tensor, labels: Tensor
+    ) -> Tensor:
+        """log p(y | x, w_l) of the query points under draws from `rows`, `[L, B, Q]`.
+
+        The linear classifier draws its logits instead of its weights (local reparameterisation,
+        Kingma et al. 2015): the same law for every query point, at less variance of the gradient.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            logits = self.logits(rows.mean[None], features)
+            if self.draws and self.scale is None:
+                log_variance = 2 * self.spread(rows, features).log()
+                logits = DiagonalGaussian(logits[0], log_variance).sample(self.draws)
+            elif self.draws:
+                logits = self.logits(rows.sample(self.draws), features)
+            log_p = logits.log_softmax(-1)
+        return log_p.gather(-1, labels[..., None].expand(len(log_p), -1, -1, 1)).squeeze(-1)
+
+    @torch.no_grad()
+    def watched(self, prior: DiagonalGaussian, features: Tensor) -> dict[str, Tensor]:
+        """What shows a collapse: mean and largest variance of the weights, and the standard
+        deviation of the logits that it causes, each averaged over tasks."""
+        return {
+            "variance_mean": prior.variance.mean(),
+            "variance_max": prior.variance.amax((1, 2)).mean(),
+            "logit_sd": self.spread(prior, features).mean(),
+        }
+
+    def predict(self, support: Examples, query_x: Tensor, draws: int | None = None) -> Categorical:
+        """Probabilities averaged over `draws` classifiers from p(w | S); 0 is the mean classifier.
+
+        Raises:
+            ValueError: for draws below 0, features that are not finite, a class without support,
+                or more classes than memory holds.
+        """
+        draws = self.test_draws if draws is None else draws
+        if draws < 0:
+            raise ValueError(f"draws={draws}: 1 or more, or 0 for the mean classifier")
+        (_, features), (inferred, _) = self.embed(support, query_x, conditioned_query=False)
+        if not (features.isfinite().all() and inferred.isfinite().all()):
+            raise ValueError("features that are not finite: the inputs or the weights are not")
+        rows = self.prior(self.means(inferred, support.y, support.ways))
+        if draws == 0:
+            return Categorical.from_logits(self.logits(rows.mean[None], features))
+        at_once = min(draws, BLOCK)
+        of = f"{at_once} draws of {support.ways} classes with {rows.mean.shape[-1]} weights"
+        _afford(at_once * rows.mean.numel(), of)
+
+        def draw(n: int, generator: Generator) -> Tensor:
+            return self.logits(rows.sample(n, generator), features)
+
+        return Categorical.stream(draw, draws, device=features.device)
+
+
+def _afford(numbers: int, what: str) -> None:
+    if numbers > MOST_NUMBERS:
+        raise ValueError(
+            f"{what} need {4 * numbers / 2**30:.0f} GB, more than the {4 * MOST_NUMBERS / 2**30:.0f} "
+            "that are allowed: fewer tasks at once, or draws=0"
+        )
