@@ -1,4 +1,4 @@
-r"""Gaussian processes with a known kernel: exact regression (Rasmussen and Williams 2006, chapter 2).
+r"""Exact regression with a Gaussian process (Rasmussen and Williams 2006, chapter 2).
 
 A function whose values at any finite set of inputs are jointly Gaussian, with mean 0 and
 covariance k, is observed with noise:

@@ -25,7 +25,7 @@ class CrossAttention(nn.Module):
 
     Args:
         x_features, y_features: X and Y, the dimensions of inputs and targets.
-        hidden: widths of the hidden layers of g, which reads inputs, and of h, which reads examples.
+        hidden: widths of the hidden layers of g and of h.
         features: R, of all heads together.
         heads: how many; must divide R.
 

@@ -78,7 +78,7 @@ def same_noise(monkeypatch):
 
 
 def answer(learner: Learner, episodes: Episodes) -> Tensor:
-    """Means and log-variances of all draws, `[2, L, B, Q, Y]`, with the same noise at every call."""
+    """Means and log-variances of all draws, `[2, L, B, Q, Y]`; the same noise at every call."""
     torch.manual_seed(7)
     with torch.no_grad():
         p = learner.predict(episodes.support, episodes.query.x, draws=3)

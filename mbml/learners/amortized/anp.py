@@ -3,13 +3,13 @@ r"""Attentive neural processes (Kim et al. 2019).
 A neural process whose decoder is also told what the support points near a query point say:
 
 .. math:: r(x_*) = \sum_s w_s(x_*) \, h(x_s, y_s), \qquad
-          p(y_Q \mid x_Q, S) = \int q(z \mid S) \prod_m p\big(y_m \mid x_m, z, r(x_m)\big) \, dz,
+          p(y_Q \mid x_Q, S) = \int q(\psi \mid S) \prod_m p(y_m \mid x_m, \psi, r(x_m)) \, d\psi,
 
 trained by the bound of the neural process. The mean over a set forgets which point said what,
 which makes a neural process miss its own support points; the attention weights w remember.
 
 The attention reads the support set alone, in training too: the query targets reach the decoder
-through z only. The self-attention among support points, which the paper has as an option, is left
+through psi only. The self-attention among support points, which the paper has as an option, is left
 out.
 """
 
@@ -50,8 +50,8 @@ class ANP(NP):
         )
         self.attention = attention
 
-    def summary(self, z: Tensor, support: Examples, query_x: Tensor) -> Tensor:
-        """z and r(x): `[L, B, D], [B, Q, X] -> [L, B, Q, D + R]`."""
+    def summary(self, psi: Tensor, support: Examples, query_x: Tensor) -> Tensor:
+        """psi and r(x): `[L, B, D], [B, Q, X] -> [L, B, Q, D + R]`."""
         r = self.attention(support.x, support.y, query_x)
-        latent = super().summary(z, support, query_x)
-        return torch.cat([latent, r.expand(len(z), *r.shape)], dim=-1)
+        latent = super().summary(psi, support, query_x)
+        return torch.cat([latent, r.expand(len(psi), *r.shape)], dim=-1)

@@ -1,22 +1,24 @@
 r"""Neural processes (Garnelo et al. 2018, ICML workshop on deep generative models).
 
-The unknown of a task is a latent vector z, a function is what the decoder makes of it, and one
+The unknown of a task is a latent vector psi, a function is what the decoder makes of it, and one
 encoder gives both the prior of a task's query set and its posterior:
 
-.. math:: p(y_Q \mid x_Q, S) = \int q(z \mid S) \prod_m p(y_m \mid x_m, z) \, dz.
+.. math:: p(y_Q \mid x_Q, S) = \int q(\psi \mid S) \prod_m p(y_m \mid x_m, \psi) \, d\psi.
 
 Training maximises the evidence lower bound, here per query point:
 
-.. math:: \frac{1}{Q} \Big[ E_{q(z \mid S, Q)} \sum_m \log p(y_m \mid x_m, z)
-          - \mathrm{KL}\big(q(z \mid S, Q) \,\|\, q(z \mid S)\big) \Big].
+.. math:: \frac{1}{Q} \Big[ E_{q(\psi \mid S, Q)} \sum_m \log p(y_m \mid x_m, \psi)
+          - \mathrm{KL}\big(q(\psi \mid S, Q) \,\|\, q(\psi \mid S)\big) \Big].
 
-Query targets depend on each other through z, so one draw of z is one function. The bound is on
+Query targets depend on each other through psi, so one draw of psi is one function. The bound is on
 the query set given the support set; the published code has the support set among the targets as
 well. Standard deviations are bounded below: 0.1 + 0.9 sigmoid for the latent as in the code of Kim
 et al. (2019), 0.01 + 0.99 softplus for targets (`mbml.nets`).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -63,24 +65,24 @@ class NP(Learner):
         self.draws, self.test_draws, self.beta = draws, test_draws, beta
 
     def infer(self, examples: Examples) -> DiagonalGaussian:
-        """q(z | examples), `[B, D]`: the prior given a support set, the posterior given all."""
+        """q(psi | examples), `[B, D]`: the prior given a support set, the posterior given all."""
         return self.latent(examples.x, examples.y)
 
-    def summary(self, z: Tensor, support: Examples, query_x: Tensor) -> Tensor:
-        """What the decoder knows of the task at each query point: z and nothing else.
+    def summary(self, psi: Tensor, support: Examples, query_x: Tensor) -> Tensor:
+        """What the decoder knows of the task at each query point: psi and nothing else.
 
         `[L, B, D] -> [L, B, Q, D]`.
         """
-        return z[:, :, None].expand(-1, -1, query_x.shape[1], -1)
+        return psi[:, :, None].expand(-1, -1, query_x.shape[1], -1)
 
-    def decode(self, z: Tensor, support: Examples, query_x: Tensor) -> DiagonalGaussian:
-        """p(y | x, z) at every query point, `[L, B, D], [B, Q, X] -> [L, B, Q, Y]`."""
-        return self.decoder(self.summary(z, support, query_x), query_x)
+    def decode(self, psi: Tensor, support: Examples, query_x: Tensor) -> DiagonalGaussian:
+        """p(y | x, psi) at every query point, `[L, B, D], [B, Q, X] -> [L, B, Q, Y]`."""
+        return self.decoder(self.summary(psi, support, query_x), query_x)
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
         support, query = episodes.support, episodes.query
         p, q = self.infer(support), self.infer(union(support, query))
-        # z_l ~ q(z | S, Q)
+        # psi_l ~ q(psi | S, Q)
         log_likelihood = self.decode(q.sample(self.draws), support, query.x).log_prob(query.y)
         return variational(log_likelihood, kl(q, p), beta=self.beta)
 
@@ -88,10 +90,25 @@ class NP(Learner):
         self, support: Examples, query_x: Tensor, draws: int | None = None
     ) -> GaussianMixture:
         """A mixture over draws of the latent, each one function of all query points."""
-        # z_l ~ q(z | S)
-        z = self.infer(support).sample(self.test_draws if draws is None else draws)
-        y = self.decode(z, support, query_x)
+        # psi_l ~ q(psi | S)
+        psi = self.infer(support).sample(self.test_draws if draws is None else draws)
+        y = self.decode(psi, support, query_x)
         return GaussianMixture(y.mean, y.log_variance)
+
+    def importance_bound(self, episodes: Episodes, draws: int = 100) -> Tensor:
+        """Importance-weighted bound on log p(query targets | support set), all of a task's query
+        points together: `[B]`, in nats (Burda et al. 2016).
+
+        Its expectation lies between the evidence lower bound (one draw) and the log-density, and
+        grows with the draws.
+        """
+        support, query = episodes.support, episodes.query
+        p, q = self.infer(support), self.infer(union(support, query))
+        psi = q.sample(draws)
+        log_likelihood = self.decode(psi, support, query.x).log_prob(query.y).sum(-1)
+        # log 1/L sum_l p(y_Q | psi_l) q(psi_l | S) / q(psi_l | S, Q)
+        log_weight = log_likelihood + p.log_prob(psi) - q.log_prob(psi)
+        return log_weight.logsumexp(0) - math.log(draws)
 
 
 def union(support: Examples, query: Examples) -> Examples:

@@ -20,7 +20,7 @@ class Slope(nn.Module):
     """The exact p(z | examples) as a Gaussian `[B, 1]`.
 
     Where `wrong` is a number of examples, the posterior of that many is put in the wrong place
-    and made too narrow.
+    and made too wide.
     """
 
     def __init__(self, wrong: int | None = None) -> None:
@@ -32,7 +32,7 @@ class Slope(nn.Module):
         precision = 1 + x.square().sum(1) / NOISE**2
         mean, log_variance = (x * y).sum(1) / NOISE**2 / precision, -precision.log()
         if x.shape[1] == self.wrong:
-            return DiagonalGaussian(mean + 0.3, log_variance - 1)
+            return DiagonalGaussian(mean + 0.3, log_variance + 1)
         return DiagonalGaussian(mean, log_variance)
 
 

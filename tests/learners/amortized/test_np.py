@@ -60,6 +60,25 @@ def test_elsewhere_the_bound_is_lower_by_the_divergence_from_the_true_posterior(
     assert_close(gap, kl(q, p))
 
 
+@pytest.mark.parametrize("support", [0, S])
+def test_importance_weights_are_all_alike_at_the_true_posterior(support):
+    episodes = lines(support, Q)
+    learner = NP(latent=Slope(), decoder=Line())
+    assert_close(learner.importance_bound(episodes, draws=1), exact_log_prob(episodes))
+
+
+def test_importance_weights_make_up_for_a_wrong_posterior():
+    torch.manual_seed(0)
+    episodes = lines(S, Q)
+    learner = NP(latent=Slope(wrong=S + Q), decoder=Line())
+    one, many = (
+        torch.stack([learner.importance_bound(episodes, draws=L) for _ in range(200)]).mean(0)
+        for L in (1, 500)
+    )
+    assert (one < many - 0.05).all()
+    assert_close(many, exact_log_prob(episodes), atol=0.05, rtol=0)
+
+
 def test_the_loss_is_the_bound_per_query_point_with_a_weight_on_the_divergence():
     episodes = lines(S, Q)
     learner = NP(latent=Slope(), decoder=Line(), draws=3, beta=0.25)
