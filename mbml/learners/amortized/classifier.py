@@ -24,6 +24,7 @@ from mbml.episodes import Examples
 from mbml.inference.class_means import class_means
 from mbml.learners.amortized.backbone import CoTrained
 from mbml.nets.mlp import MLP
+from mbml.noise import normal
 from mbml.predictive import BLOCK, Categorical
 
 MOST_NUMBERS = 2**31  # held at once: 8 GB
@@ -158,11 +159,14 @@ class AmortizedClassifier(CoTrained):
         Kingma et al. 2015): the same law for every query point, at less variance of the gradient.
         """
         with torch.autocast(features.device.type, enabled=False):
-            logits = self.logits(rows.mean[None], features)
-            if self.draws and self.scale is None:
-                log_variance = 2 * self.spread(rows, features).log()
-                logits = DiagonalGaussian(logits[0], log_variance).sample(self.draws)
-            elif self.draws:
+            if self.draws == 0:
+                logits = self.logits(rows.mean[None], features)
+            elif self.scale is None:
+                # w_n f + b_n ~ N(mu_n f + mu_b, spread^2)
+                spread = self.spread(rows, features)
+                noise = normal((self.draws,), spread)
+                logits = self.logits(rows.mean[None], features) + spread * noise
+            else:
                 logits = self.logits(rows.sample(self.draws), features)
             log_p = logits.log_softmax(-1)
         return log_p.gather(-1, labels[..., None].expand(len(log_p), -1, -1, 1)).squeeze(-1)
