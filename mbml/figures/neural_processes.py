@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from mbml.episodes import Examples
@@ -51,10 +52,12 @@ def predictions(support: Examples, x: Tensor, exact: GaussianMixture,
             band(ax, at, own["low"], own["high"], level=LEVEL, name=name, label=WORDS[name])
             ax.plot(at, own["mean"], **line(name))
         truth = data["exact"]
-        label = f"exact, {100 * LEVEL:g}% interval"
-        for edge in ("low", "high"):
-            ax.plot(at, truth[edge], color=COLOURS["exact"], lw=1, ls=":",
-                    label=label if edge == "low" else None)
+        if name == "exact":
+            band(ax, at, truth["low"], truth["high"], level=LEVEL, label=WORDS[name])
+        else:  # outlined, so that the learned band shows through
+            label = f"exact, {100 * LEVEL:g}% interval"
+            ax.plot(at, truth["low"], color=COLOURS["exact"], lw=1, ls=":", label=label)
+            ax.plot(at, truth["high"], color=COLOURS["exact"], lw=1, ls=":")
         ax.plot(at, truth["mean"], color=COLOURS["exact"], lw=1.2)
         points(ax, support)
         ax.set(xlim=(at[0], at[-1]), ylim=(-REACH, REACH), ylabel="y")
@@ -65,23 +68,30 @@ def predictions(support: Examples, x: Tensor, exact: GaussianMixture,
 
 
 @styled()
-def draws(support: Examples, x: Tensor, drawn: Mapping[str, Tensor]) -> tuple[Figure, dict]:
-    """Joint draws of the targets along the inputs `x [P]` of one task: `[n, P]` of each model."""
+def functions(support: Examples, x: Tensor, drawn: Mapping[str, Tensor]) -> tuple[Figure, dict]:
+    """Functions drawn from each model along the inputs `x [P]` of one task, noise left out.
+
+    Args:
+        support: of one task, `x [1, S, 1]`.
+        drawn: of each model, `[n, P]`; a single curve is drawn thick.
+
+    Returns:
+        The figure, and how far the functions of a model differ (standard deviation over draws,
+        averaged over inputs).
+    """
     rows = (len(drawn) + 1) // 2
     fig, axes = subplots(rows, 2, height=2.5 * rows, sharex=True, sharey=True, squeeze=False)
-    for ax, (name, ys) in zip(axes.flat, drawn.items(), strict=False):
-        for i, y in enumerate(ys):
-            ax.plot(x, y, color=COLOURS[name], lw=1.2, alpha=1 - 0.3 * i)
+    for ax, (name, curves) in zip(axes.flat, drawn.items(), strict=False):
+        for curve in curves:
+            ax.plot(x, curve, color=COLOURS[name], lw=2.2 if len(curves) == 1 else 1.2)
         points(ax, support)
         ax.set(title=WORDS[name], xlim=(float(x[0]), float(x[-1])), ylim=(-REACH, REACH))
     for ax in axes[-1]:
         ax.set_xlabel("x")
     for ax in axes[:, 0]:
-        ax.set_ylabel("y")
-    # how alike neighbours are, over draws and inputs
-    roughness = {name: _plain((ys[:, 1:] - ys[:, :-1]).square().mean().sqrt()[None])[0]
-                 for name, ys in drawn.items()}
-    return fig, {"x": _plain(x), "step": roughness}
+        ax.set_ylabel("f(x)")
+    spread = {name: _plain(c.std(0, correction=0).mean()[None])[0] for name, c in drawn.items()}
+    return fig, {"support": support.x.shape[1], "spread": spread}
 
 
 @styled()
@@ -106,10 +116,11 @@ def by_support(counts: Sequence[int], found: Mapping[str, Sequence[Mapping[str, 
     bottom.axhline(LEVEL, color=COLOURS["prior"], lw=1, ls=":")
     for ax in (top, bottom):
         ax.axvspan(trained + 0.5, counts[-1] + 0.5, color="#000000", alpha=0.06, lw=0)
-    top.text(counts[-1] + 0.3, top.get_ylim()[1], "more than in training", ha="right", va="top",
-             color="#595959", fontsize=10)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    top.text(counts[-1] + 0.3, 0.98, "more than in training", ha="right", va="top",
+             color="#595959", transform=top.get_xaxis_transform())
     top.set(ylabel="NLL (nats per point)", xlim=(-0.5, counts[-1] + 0.5))
-    bottom.set(ylabel="coverage of\n90% intervals", xlabel="support points", ylim=(0.6, 1.0))
+    bottom.set(ylabel="coverage of\n90% intervals", xlabel="support points", ylim=(0.7, 1.0))
     top.legend(loc="lower left", ncols=2)
     return fig, data
 

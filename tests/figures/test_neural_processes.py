@@ -46,11 +46,13 @@ def test_the_exact_answer_can_stand_alone_and_without_support_points():
     assert data["exact"]["high"] == pytest.approx([Z90 * math.sqrt(1.09)] * 9, abs=1e-3)
 
 
-def test_every_draw_is_a_curve_and_its_roughness_is_told(support):
-    steps = torch.arange(9.0).expand(3, 9)
-    fig, data = figures.draws(support, X, {"exact": steps, "cnp": 2 * steps})
-    assert data["step"] == {"exact": 1.0, "cnp": 2.0}
-    assert len([c for c in fig.axes[1].lines if len(c.get_ydata()) == 9]) == 3
+def test_every_function_is_a_curve_and_their_spread_is_told(support):
+    levels = torch.tensor([[-1.0], [0.0], [1.0]]).expand(3, 9)
+    fig, data = figures.functions(support, X, {"exact": levels, "cnp": levels[:1]})
+    assert data == {"support": 3, "spread": {"exact": round(math.sqrt(2 / 3), 4), "cnp": 0.0}}
+    for ax, count in zip(fig.axes, (3, 1), strict=True):
+        curves = [c.get_ydata()[0] for c in ax.lines if len(c.get_ydata()) == 9]
+        assert curves == [-1.0, 0.0, 1.0][:count]
 
 
 def test_curves_by_support_are_what_was_measured():
