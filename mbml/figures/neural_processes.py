@@ -116,7 +116,7 @@ def by_support(counts: Sequence[int], found: Mapping[str, Sequence[Mapping[str, 
     bottom.axhline(LEVEL, color=COLOURS["prior"], lw=1, ls=":")
     for ax in (top, bottom):
         ax.axvspan(trained + 0.5, counts[-1] + 0.5, color="#000000", alpha=0.06, lw=0)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 5, 10]))
     top.text(counts[-1] + 0.3, 0.98, "more than in training", ha="right", va="top",
              color="#595959", transform=top.get_xaxis_transform())
     top.set(ylabel="NLL (nats per point)", xlim=(-0.5, counts[-1] + 0.5))
