@@ -144,9 +144,9 @@ def averages_figure(mean: Tensor, stddev: Tensor, *, draws: int, widen: float, n
     styles = {"probabilities": (COLOURS["versa"], -0.2), "exponentials": (GREY, 0.2)}
     for rule, (colour, aside) in styles.items():
         ax.bar(x + aside, bars[rule].tolist(), width=0.36, color=colour,
-               label=f"mean of {rule}")
+               label=f"mean {rule}")
         ax.plot(x + aside, limits[rule].tolist(), "_", color="black", markersize=17,
-                markeredgewidth=2, label="endless" if aside > 0 else None)
+                markeredgewidth=2, label="endless draws" if aside > 0 else None)
     ax.set(ylim=(0, 1), ylabel="probability")
     ax.set_xticks(x, names)
     ax.grid(axis="x", visible=False)
