@@ -18,7 +18,7 @@ from mbml.inference import logistic
 from mbml.inference.grid import Grid
 
 PLANE = 3.2  # half the side of the square of inputs
-WEIGHTS = 8.0  # and of the square of weights
+WEIGHTS = 9.0  # and of the square of weights
 
 #: The two networks that read a support set, and the ascent that they save.
 READERS = {"points": ("neural-statistician", "--", "network, mean of points"),
