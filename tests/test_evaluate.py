@@ -335,6 +335,14 @@ def test_only_the_metrics_asked_for(monkeypatch):
     assert list(evaluate(Gaussian(), Waves(), episodes=3, metrics=["rmse"])) == ["rmse"]
 
 
+def test_the_dear_score_of_a_mixture_is_left_out_where_nobody_asks(monkeypatch):
+    everything = evaluate(Gaussian(), Waves(), episodes=3)
+    monkeypatch.setattr(GaussianMixture, "crps", None)  # whoever calls it fails
+    assert evaluate(Gaussian(), Waves(), episodes=3, metrics=["nll"])["nll"] == everything["nll"]
+    with pytest.raises(ValueError, match="no metric of such a task 'ncll'.*crps"):
+        evaluate(Gaussian(), Waves(), episodes=3, metrics=["ncll"])
+
+
 def test_bad_calls_are_named():
     for argument, value in {
         "episodes": 1,

@@ -1,6 +1,6 @@
 """The methods, one a file, by family. Importing this package registers every one of them."""
 
-from mbml.learners.amortized import samovar, tadam, versa  # noqa: F401
+from mbml.learners.amortized import anp, cnp, np, samovar, tadam, versa  # noqa: F401
 from mbml.learners.base import (
     GenerativeLearner,
     Learner,

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from tests.book.chapters import problems, read, tags
-from tools.first_cell import first_cell
+from tools.first_cell import ROOT, first_cell
 from tools.refresh import chapters
 
 NAMES = {path.stem: path for path in chapters()}
@@ -12,6 +12,10 @@ NAMES = {path.stem: path for path in chapters()}
 
 def test_there_are_chapters():
     assert len(NAMES) >= 3
+
+
+def test_every_notebook_is_a_chapter():
+    assert set(NAMES.values()) == set((ROOT / "book").rglob("*.ipynb"))
 
 
 @pytest.mark.parametrize("name", NAMES)
