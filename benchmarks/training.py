@@ -64,7 +64,7 @@ def measure(name: str, args: argparse.Namespace) -> None:
     )
     learner = run.build(recipe, image_set, seed=0)
     learner.to(device, memory_format=torch.channels_last).train()
-    optimizer = run._optimizer(recipe)([p for p in learner.parameters() if p.requires_grad])
+    optimizer = run.optimizer_of(recipe)([p for p in learner.parameters() if p.requires_grad])
     loss = devices.compiled(learner.loss, fabric) if args.compile else learner.loss
     generator = torch.Generator().manual_seed(0)
 

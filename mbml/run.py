@@ -74,8 +74,8 @@ def run(
         source,
         steps=train.steps,
         batch_size=train.batch,
-        optimizer=_optimizer(recipe),
-        schedule=_schedule(recipe),
+        optimizer=optimizer_of(recipe),
+        schedule=schedule_of(recipe),
         clip_norm=recipe.optimizer.clip_norm,
         seed=seed,
         validation=validation,
@@ -171,14 +171,16 @@ def _source(
     )
 
 
-def _optimizer(recipe: Recipe) -> Callable[[list[nn.Parameter]], Optimizer]:
+def optimizer_of(recipe: Recipe) -> Callable[[list[nn.Parameter]], Optimizer]:
+    """What makes a recipe's optimiser from the parameters to train."""
     o = recipe.optimizer
     if o.name == "adam":
         return lambda p: torch.optim.Adam(p, lr=o.lr, weight_decay=o.weight_decay)
     return lambda p: torch.optim.SGD(p, lr=o.lr, weight_decay=o.weight_decay, momentum=o.momentum)
 
 
-def _schedule(recipe: Recipe) -> Callable[[Optimizer], Any] | None:
+def schedule_of(recipe: Recipe) -> Callable[[Optimizer], Any] | None:
+    """What makes a recipe's learning-rate schedule from the optimiser; None where it has none."""
     s = recipe.schedule
     if s is None:
         return None

@@ -40,8 +40,8 @@ def test_the_network_fits_the_images():
 
 def test_the_optimiser_and_schedule_are_those_of_the_recipe():
     recipe = recipes.load("prototypical-miniimagenet-5shot")
-    optimizer = run._optimizer(recipe)([torch.nn.Parameter(torch.zeros(1))])
-    schedule = run._schedule(recipe)(optimizer)
+    optimizer = run.optimizer_of(recipe)([torch.nn.Parameter(torch.zeros(1))])
+    schedule = run.schedule_of(recipe)(optimizer)
     rates = []
     for _ in range(4001):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -49,14 +49,14 @@ def test_the_optimiser_and_schedule_are_those_of_the_recipe():
         schedule.step()
     # halved every 2,000 episodes
     assert (rates[0], rates[1999], rates[2000], rates[4000]) == (1e-3, 1e-3, 5e-4, 2.5e-4)
-    assert type(optimizer) is torch.optim.Adam and run._schedule(RECIPE) is None
+    assert type(optimizer) is torch.optim.Adam and run.schedule_of(RECIPE) is None
 
 
 def test_a_schedule_of_single_steps():
     schedule = recipes.Schedule(name="step", at=(2, 3), factor=0.1)
     recipe = RECIPE.model_copy(update={"schedule": schedule})
-    optimizer = run._optimizer(recipe)([torch.nn.Parameter(torch.zeros(1))])
-    schedule, rates = run._schedule(recipe)(optimizer), []
+    optimizer = run.optimizer_of(recipe)([torch.nn.Parameter(torch.zeros(1))])
+    schedule, rates = run.schedule_of(recipe)(optimizer), []
     for _ in range(5):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
@@ -73,7 +73,7 @@ def test_a_learner_is_told_how_many_classes_there_are():
 def test_sgd_with_momentum():
     keys = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
     sgd = RECIPE.model_copy(update={"optimizer": recipes.Optimizer(**keys)})
-    group = run._optimizer(sgd)([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
+    group = run.optimizer_of(sgd)([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.9, 5e-4)
 
 

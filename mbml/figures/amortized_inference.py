@@ -14,7 +14,6 @@ from mbml.distributions import DiagonalGaussian
 from mbml.figures.few_shot import CLASS_LOOKS
 from mbml.figures.inference import LEVELS, ellipse, line, mass_contours
 from mbml.figures.style import COLOURS, look, styled, subplots
-from mbml.inference import logistic
 from mbml.inference.grid import Grid
 
 PLANE = 3.2  # half the side of the square of inputs
@@ -175,12 +174,3 @@ def ways_and_shots(ways: Mapping[str, Mapping[int, float]],
              for kind, curves in (("ways", ways), ("shots", shots))
              for name, curve in curves.items() for size, excess in curve.items()]
     return fig, {"records": plain}
-
-
-def exact_on_grid(grid: Grid, points: Tensor, *, stddev: float, part: int = 50
-                  ) -> tuple[Tensor, Tensor]:
-    """Log evidence `[B]` and posterior `[B, G**2]` of tasks of signed points `[B, S, 2]`, a part of
-    the tasks at a time."""
-    log_joint = torch.cat([logistic.log_joint(grid.points, some, stddev=stddev)
-                           for some in points.split(part)])
-    return grid.log_integral(log_joint), grid.normalise(log_joint)

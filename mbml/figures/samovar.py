@@ -123,3 +123,25 @@ def shots_figure(shots: Sequence[int], divergence: Sequence[float], deviations: 
     bottom.legend(loc="lower left", ncols=2)
     return fig, {"shots": list(shots), "kl": list(divergence),
                  **{name: list(values) for name, values in deviations.items()}}
+
+
+@styled()
+def seeds_figure(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, list[dict[str, Any]]]:
+    """Accuracy, NLL and mean variance of the weights of several runs, a dot a seed.
+
+    Args:
+        rows: {"name", "method": a key of `COLOURS`, "accuracy", "nll", "variance": one number a
+            seed}.
+    """
+    fig, axes = subplots(1, 3, height=1.2 + 0.38 * len(rows), sharey=True)
+    panels = {"accuracy": "accuracy (%)", "nll": "NLL (nats)", "variance": "mean variance"}
+    for ax, (key, label) in zip(axes, panels.items(), strict=True):
+        for place, row in enumerate(rows):
+            values = [(100 if key == "accuracy" else 1) * value for value in row[key]]
+            ax.plot(values, [place] * len(values), "o", alpha=0.7, clip_on=False,
+                    color=look(row["method"])["color"])
+        ax.set_xlabel(label)
+    axes[2].set_xscale("log")
+    axes[0].set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+    return fig, [dict(row) for row in rows]

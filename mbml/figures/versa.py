@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,46 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torch import Tensor
 
-from mbml.distributions import DiagonalGaussian
 from mbml.figures.style import COLOURS, look, styled, subplots
-from mbml.objectives import monte_carlo
-from mbml.tasks.gaussian_classes import GaussianClasses
+from mbml.inference.gradient_noise import PARTS
 
-PARTS = ("means", "log-variances")
 WAYS = {"weights": ("weights drawn", {"color": "#5A5A5A", "linestyle": "--", "marker": "s"}),
         "logits": ("logits drawn", look("versa"))}
 # One method under two settings: one colour, two ways of drawing it.
 ONE = look("versa")
 MANY = ONE | {"linestyle": "--", "marker": "s", "markerfacecolor": "white"}
 GREY = "#8A8A8A"
-
-Draw = Callable[[DiagonalGaussian, Tensor], Tensor]
-
-
-def gradient_variance(draw: Draw, rows: DiagonalGaussian, features: Tensor, labels: Tensor, *,
-                      repeats: int) -> dict[str, float]:
-    """How much the gradient of the one-draw loss scatters, summed over the numbers that it is of.
-
-    Args:
-        draw: `(rows, features [1, Q, D]) -> [1, 1, Q, N]` logits of one new draw.
-        rows: weights of a classifier, `[1, N, D + 1]`.
-        labels: `[1, Q]`.
-        repeats: gradients drawn, two at least.
-
-    Returns:
-        The trace of the covariance of the gradient for the `means` and the `log-variances`.
-    """
-    mean, log_variance = (t.detach().clone().requires_grad_() for t in (rows.mean,
-                                                                        rows.log_variance))
-    found: list[tuple[Tensor, ...]] = []
-    for _ in range(repeats):
-        log_p = draw(DiagonalGaussian(mean, log_variance), features).log_softmax(-1)
-        loss = monte_carlo(log_p.gather(-1, labels[None, ..., None])[..., 0]).total
-        found.append(torch.autograd.grad(loss, (mean, log_variance)))
-    # tr Cov[g] = sum_i Var[g_i]
-    return {part: float(torch.stack(g).var(0).sum())
-            for part, g in zip(PARTS, zip(*found, strict=True), strict=True)}
-
 
 @styled()
 def gradient_figure(points: Sequence[int], records: Mapping[str, Sequence[Mapping[str, float]]],
@@ -232,37 +201,6 @@ def opinions_figure(snapshots: Mapping[int, Mapping[int, Tensor]], order: Sequen
     axes[0, 0].set_ylabel("probability of right class")
     fig.supxlabel("query images of one task", fontsize="medium")
     return fig, {"step": step, "spread": spread}
-
-
-def exact_split(source: GaussianClasses, *, episodes: int, draws: int, seed: int = 0,
-                ) -> tuple[float, float]:
-    """Entropy of the exact answer, and what would be left of it were the class means known.
-
-    The means are drawn from p(m | S) and weighted by p(x | m), for the query point speaks of
-    them too.
-
-    Returns:
-        mean H[y | x, S] and mean E H[y | x, m] over query points, in nats.
-    """
-    g = torch.Generator().manual_seed(seed)
-    batch = source.sample(episodes, g)
-    points, K = source.shot, source.spread
-    v = 1 / (points + K**-2)
-    # m_k | S ~ N(v K c_k, v I)
-    centres = batch.support.x.unflatten(1, (source.way, points)).mean(2)
-    total = left = 0.0
-    for centre, x in zip(centres, batch.query.x, strict=True):
-        noise = torch.randn((draws, *centre.shape), generator=g)
-        means = v * points * centre + v**0.5 * noise
-        # log p(x, y = k | m), up to a constant
-        joint = -torch.cdist(x.expand(draws, -1, -1), means).square() / 2
-        log_p = joint.log_softmax(-1)
-        # p(m | x, S) is proportional to p(m | S) sum_k p(x, y = k | m)
-        weight = joint.logsumexp(-1).softmax(0)
-        p = (weight[..., None] * log_p.exp()).sum(0)
-        total += float(torch.special.entr(p).sum(-1).mean())
-        left += float((weight * torch.special.entr(log_p.exp()).sum(-1)).sum(0).mean())
-    return total / episodes, left / episodes
 
 
 @styled()

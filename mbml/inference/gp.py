@@ -25,8 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mbml.distributions import LOG_2PI, DiagonalGaussian
+from mbml.distributions import LOG_2PI
 from mbml.episodes import Examples
+from mbml.noise import normal
 from mbml.predictive import GaussianMixture
 
 # Added to the diagonal where a covariance without noise is factorised, in units of its variance.
@@ -142,7 +143,7 @@ def functions(
     mean, covariance = posterior(support, query_x, kernel=kernel, noise=noise)
     factor = _factor(covariance, JITTER * kernel.stddev**2)
     # f = m + L eps,  L L' = C
-    return (mean + factor @ _standard(mean, (draws,), generator)).to(query_x)
+    return (mean + factor @ normal((draws,), mean, generator)).to(query_x)
 
 
 def observations(
@@ -152,7 +153,7 @@ def observations(
     wide = x.double()
     # y = L eps,  L L' = K + sigma^2 I
     factor = _factor(kernel(wide, wide), noise**2)
-    return (factor @ _standard(wide[..., :1], (), generator)).to(x)
+    return (factor @ normal((), wide[..., :1], generator)).to(x)
 
 
 def log_marginal(x: Tensor, y: Tensor, *, kernel: Kernel, noise: float) -> Tensor:
@@ -172,8 +173,3 @@ def _factor(matrix: Tensor, diagonal: float) -> Tensor:
     """Cholesky factor of `matrix + diagonal I`, `[B, P, P]`."""
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     return torch.linalg.cholesky(matrix + diagonal * eye)
-
-
-def _standard(like: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    zero = torch.zeros_like(like)
-    return DiagonalGaussian(zero, zero).sample(shape, generator)

@@ -67,6 +67,33 @@ class GaussianClasses:
         logits = logits - self.dimensions / 2 * variance.log()
         return Categorical.from_logits(logits[None])
 
+    def entropies(self, *, episodes: int, draws: int, seed: int = 0) -> tuple[float, float]:
+        """Entropy of the exact answer, and what would be left of it were the class means known.
+
+        The means are drawn from p(m | S) and weighted by p(x | m), for the query point speaks of
+        them too.
+
+        Returns:
+            Means of H[y | x, S] and of E H[y | x, m] over query points, in nats.
+        """
+        g = torch.Generator().manual_seed(seed)
+        batch = self.sample(episodes, g)
+        # m_k | S ~ N(v K c_k, v I)
+        v = 1 / (self.shot + self.spread**-2)
+        centres = v * self.shot * class_means(batch.support.x, batch.support.y, self.way)
+        total = left = 0.0
+        for centre, x in zip(centres, batch.query.x, strict=True):
+            means = centre + v**0.5 * torch.randn((draws, *centre.shape), generator=g)
+            # log p(x, y = k | m), up to a constant
+            joint = -squared_euclidean(x.expand(draws, -1, -1), means) / 2
+            log_p = joint.log_softmax(-1)
+            # p(m | x, S) is proportional to p(m | S) sum_k p(x, y = k | m)
+            weight = joint.logsumexp(-1).softmax(0)
+            p = (weight[..., None] * log_p.exp()).sum(0)
+            total += float(torch.special.entr(p).sum(-1).mean())
+            left += float((weight * torch.special.entr(log_p.exp()).sum(-1)).sum(0).mean())
+        return total / episodes, left / episodes
+
 
 @dataclass(frozen=True)
 class PlugIn:

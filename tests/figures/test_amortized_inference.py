@@ -17,14 +17,7 @@ TAU = 3.0
 @pytest.fixture(scope="module")
 def posterior():
     points = torch.tensor([[[1.0, 0.2], [0.8, -0.4]], [[0.0, 1.0], [0.1, 2.0]]])
-    return points, *figures.exact_on_grid(PLANE, points, stddev=TAU, part=1)
-
-
-def test_the_exact_answer_in_parts_is_that_of_all_tasks_together(posterior):
-    points, log_evidence, probability = posterior
-    log_joint = logistic.log_joint(PLANE.points, points, stddev=TAU)
-    torch.testing.assert_close(log_evidence, PLANE.log_integral(log_joint))
-    torch.testing.assert_close(probability, PLANE.normalise(log_joint))
+    return points, *logistic.on_grid(PLANE, points, stddev=TAU)
 
 
 def test_drawn_borders_separate_and_the_posterior_is_summed_up(posterior):
@@ -42,7 +35,7 @@ def test_drawn_borders_separate_and_the_posterior_is_summed_up(posterior):
 
 
 def test_before_any_point_half_of_the_classifiers_turn_the_truth_around():
-    _, probability = figures.exact_on_grid(PLANE, torch.zeros(1, 0, 2), stddev=TAU)
+    _, probability = logistic.on_grid(PLANE, torch.zeros(1, 0, 2), stddev=TAU)
     truth = torch.tensor([1.0, math.sqrt(2)])  # its border passes through few points of the grid
     _, data = figures.plausible_classifiers(
         PLANE, torch.zeros(0, 2), torch.zeros(0), probability[0], truth, draws=5, seed=0

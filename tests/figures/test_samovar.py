@@ -45,3 +45,14 @@ def test_shots():
     fig, data = samovar.shots_figure([1, 5], [9.0, 3.0], both)
     assert data == {"shots": [1, 5], "kl": [9.0, 3.0], **both}
     assert [list(line.get_ydata()) for line in fig.axes[1].lines] == [[2.0, 1.5], [1.0, 0.9]]
+
+
+def test_a_dot_a_seed_in_percent_in_nats_and_as_it_is():
+    rows = [{"name": name, "method": "versa", "accuracy": [0.5, 0.6], "nll": [1.0, 1.1],
+             "variance": [1e-5, 1e-3]} for name in ("first", "second")]
+    fig, data = samovar.seeds_figure(rows)
+    drawn = [list(ax.lines[1].get_xdata()) for ax in fig.axes]
+    assert drawn == [pytest.approx([50, 60]), [1.0, 1.1], [1e-5, 1e-3]]
+    top, bottom = (fig.axes[0].lines[i].get_ydata()[0] for i in (0, 1))
+    assert top < bottom and fig.axes[0].get_ylim()[0] > fig.axes[0].get_ylim()[1]
+    assert data == rows

@@ -96,3 +96,11 @@ def test_without_points_the_bound_is_minus_the_divergence_from_the_prior():
     )
     with pytest.raises(ValueError, match="positive"):
         logistic.bound(q, none, stddev=0.0)
+
+
+def test_the_exact_answer_in_parts_is_that_of_all_tasks_together(points):
+    plane = grid(-10, 10, 81)
+    log_evidence, probability = logistic.on_grid(plane, points, stddev=TAU, part=2)
+    log_joint = logistic.log_joint(plane.points, points, stddev=TAU)
+    torch.testing.assert_close(log_evidence, plane.log_integral(log_joint))
+    torch.testing.assert_close(probability, plane.normalise(log_joint))

@@ -1,5 +1,6 @@
 """The exact class posterior against brute force: the unknown means integrated by sampling."""
 
+import pytest
 import torch
 
 from mbml.tasks.gaussian_classes import GaussianClasses, PlugIn
@@ -41,3 +42,18 @@ def test_points_lie_around_their_class_means():
     assert abs((x - centres[:, :, None]).std().item() - 1) < 0.01
     assert abs(centres.std().item() - 5) < 0.5
     assert (episodes.query.x.unflatten(1, (2, 500)).mean(2) - centres).abs().max() < 0.3
+
+
+def test_entropies_of_gaussian_classes_add_up_to_the_exact_ones():
+    source = GaussianClasses(way=3, shot=2, query=4, spread=2.0)
+    total, left = source.entropies(episodes=60, draws=2000, seed=0)
+    batch = source.sample(60, torch.Generator().manual_seed(0))
+    exact = source.predict(batch.support, batch.query.x).entropy.mean().item()
+    assert total == pytest.approx(exact, abs=0.01)
+    assert 0 < left < total
+
+
+def test_many_shots_leave_nothing_to_know():
+    source = GaussianClasses(way=3, shot=400, query=4, spread=2.0)
+    total, left = source.entropies(episodes=20, draws=200, seed=0)
+    assert total - left == pytest.approx(0, abs=0.01)

@@ -26,7 +26,7 @@ from mbml.nets.film import TaskEmbedding
 from mbml.objectives import Loss
 
 POST_MULTIPLIERS = 0.01  # weight of their penalty
-DECAY, HALVINGS = 0.9, 12  # rho = DECAY ** (HALVINGS * progress)
+DECAY, DECAYS = 0.9, 12  # of the share of auxiliary steps: by 0.9, twelve times in a training
 
 
 class CoTrained(Learner):
@@ -62,7 +62,7 @@ class CoTrained(Learner):
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
         # rho = 0.9^(12 t / T)
-        if self.head is not None and noise.coin(DECAY ** (HALVINGS * progress)):
+        if self.head is not None and noise.coin(DECAY ** (DECAYS * progress)):
             return self.auxiliary_loss(episodes.extra)
         loss = self.task_loss(episodes)
         if self.ten is None:
