@@ -53,9 +53,14 @@ def load(path: Path) -> dict[str, Any]:
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write the `state_dict()` of a module as safetensors."""
+    write_atomically(path, packed(weights))
+
+
+def packed(weights: Mapping[str, Tensor]) -> bytes:
+    """The `state_dict()` of a module as the bytes of a safetensors file."""
     # cloned, because safetensors refuses tensors that share memory, such as tied weights
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
-    write_atomically(path, safetensors.torch.save(tensors))
+    return safetensors.torch.save(tensors)
 
 
 def load_weights(path: Path | str, module: nn.Module) -> None:
@@ -66,12 +71,23 @@ def load_weights(path: Path | str, module: nn.Module) -> None:
             file nor the module is changed then.
         OSError: if it cannot be read at all.
     """
-    weights = _read(Path(path))
+    fill(module, read_weights(Path(path)), path)
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The weights in a `.safetensors` file, a checkpoint (the best of its run), or a saved state
+    dict.
+
+    Raises:
+        CheckpointError: if the file is damaged or holds something else.
+        OSError: if it cannot be read at all.
+    """
+    weights = _read(path)
     if isinstance(weights, dict) and weights.get("format") == FORMAT:
         weights = weights["best"] or weights["learner"]
     if not isinstance(weights, Mapping):
         raise CheckpointError(f"{path} holds no weights but a {type(weights).__name__}")
-    fill(module, weights, path)
+    return weights
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path | str) -> None:

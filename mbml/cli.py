@@ -125,6 +125,7 @@ def parser() -> Parser:
     results = results.add_subparsers(metavar="keep|show", dest="results command", required=True)
     keep = command(results, "keep", _keep, "copy a run's result to results/")
     keep.add_argument("run", metavar="RUN", help="a folder such as runs/RECIPE/0")
+    keep.add_argument("--weights", action="store_true", help="and its weights, if they are few")
     keep.add_argument("--force", action="store_true", help="even in place of a longer run")
     listing(command(results, "show", _show, "published and ours, side by side"))
 
@@ -216,7 +217,7 @@ def _report(result: Any, as_json: bool) -> None:
 def _keep(args: argparse.Namespace) -> None:
     from mbml import results
 
-    print(results.keep(args.run, force=args.force))
+    print(results.keep(args.run, weights=args.weights, force=args.force))
 
 
 def _show(args: argparse.Namespace) -> None:

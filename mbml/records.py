@@ -146,8 +146,12 @@ class Result(Record):
     @property
     def file(self) -> str:
         """Its name among the kept results."""
-        seed = self.training.seed
-        return f"{self.recipe}.json" if seed == 0 else f"{self.recipe}.seed{seed}.json"
+        return f"{kept_as(self.recipe, self.training.seed)}.json"
+
+
+def kept_as(recipe: str, seed: int) -> str:
+    """What the files of a run are called among the kept ones, without their ending."""
+    return recipe if seed == 0 else f"{recipe}.seed{seed}"
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

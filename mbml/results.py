@@ -1,7 +1,8 @@
 """Results in and out, and the tables made from them.
 
 A run leaves its result in `runs/RECIPE/SEED/result.json`; `keep` copies it to
-`results/RECIPE.json`, where the tables of the book find it:
+`results/RECIPE.json`, where the tables of the book find it, and if asked its weights to
+`results/RECIPE.safetensors`, for chapters that show what was learned (`mbml.run.trained`):
 
     results.table(recipes.every(), results.kept())
 """
@@ -15,8 +16,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mbml import checkpoints
 from mbml.files import write_atomically
 from mbml.records import FRACTIONS, RANGES, Protocol, Result, explain
+
+MOST_BYTES = 2_000_000  # of kept weights: they travel with every copy of the book
 
 
 def read(path: Path | str) -> Result:
@@ -42,24 +46,66 @@ def write(result: Result, path: Path | str) -> None:
     write_atomically(path, (result.model_dump_json(indent=1) + "\n").encode())
 
 
-def keep(run: Path | str, folder: Path | str = "results", *, force: bool = False) -> Path:
+def keep(
+    run: Path | str,
+    folder: Path | str = "results",
+    *,
+    weights: bool = False,
+    force: bool = False,
+) -> Path:
     """Copy a run's result to the kept ones; returns where it went.
 
+    Args:
+        run: the run's folder.
+        folder: of the kept ones.
+        weights: keep the weights too, beside the result, in half precision. Without it, weights
+            that were kept with another result of the recipe go, for they are not those of this
+            one.
+        force: replace a longer run.
+
     Raises:
-        ValueError: if the run has no valid result, or if it would replace a longer run (more
-            training steps) and `force` is not given.
+        ValueError: if the run has no valid result, if it would replace a longer run (more
+            training steps) and `force` is not given, or if there are no weights, or too many.
     """
     result = read(run)
     path = Path(folder) / result.file
-    if path.exists() and not force:
-        there = read(path).training.steps
-        if there > result.training.steps:
-            raise ValueError(
-                f"{path} holds a longer run, {there} steps against {result.training.steps}: "
-                "say --force to replace it"
-            )
+    there = read(path) if path.exists() else None
+    if there is not None and there.training.steps > result.training.steps and not force:
+        raise ValueError(
+            f"{path} holds a longer run, {there.training.steps} steps against "
+            f"{result.training.steps}: say --force to replace it"
+        )
+    data = _halved(Path(run) / "checkpoint.pt") if weights else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".safetensors")
+    if there != result:
+        beside.unlink(missing_ok=True)  # first: no weights rather than another result's
     write(result, path)
+    if data is not None:
+        write_atomically(beside, data)
     return path
+
+
+def _halved(checkpoint: Path) -> bytes:
+    """The weights of a run as a safetensors file of half precision.
+
+    Raises:
+        ValueError: if there are none, if one is too large for half precision, or the file would be
+            larger than `MOST_BYTES`.
+    """
+    if not checkpoint.is_file():
+        raise ValueError(f"{checkpoint.parent} holds no weights: there is no {checkpoint.name}")
+    halved = {}
+    for name, tensor in checkpoints.read_weights(checkpoint).items():
+        halved[name] = tensor.half() if tensor.is_floating_point() else tensor
+        if not halved[name].isfinite().all():
+            raise ValueError(f"{checkpoint}: {name!r} does not fit in half precision")
+    data = checkpoints.packed(halved)
+    if len(data) > MOST_BYTES:
+        raise ValueError(
+            f"{checkpoint}: {len(data):,} bytes of weights, and at most {MOST_BYTES:,} are kept"
+        )
+    return data
 
 
 def kept(folder: Path | str | None = None) -> list[Result]:
@@ -72,16 +118,20 @@ def kept(folder: Path | str | None = None) -> list[Result]:
     Raises:
         ValueError: if a file is broken, or holds another result than its name says.
     """
-    if folder is None:
-        checkout = Path(__file__).parents[1] / "results"
-        folder = "results" if Path("results").is_dir() else checkout
     found = []
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in sorted(place(folder).glob("*.json")):
         result = read(path)
         if path.name != result.file:
             raise ValueError(f"{path}: holds the result that belongs in {result.file}")
         found.append(result)
     return found
+
+
+def place(folder: Path | str | None = None) -> Path:
+    """The folder of the kept results: what `folder` says, or as in `kept`."""
+    here = Path("results")
+    checkout = Path(__file__).parents[1] / "results"
+    return Path(folder) if folder is not None else here if here.is_dir() else checkout
 
 
 class Table(list):

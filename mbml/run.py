@@ -24,7 +24,7 @@ from mbml.files import write_atomically
 from mbml.fit import History, fit
 from mbml.names import one_of
 from mbml.recipes import Recipe
-from mbml.records import Measured, Result, Training
+from mbml.records import Measured, Result, Training, kept_as
 
 TEST_SEED = 0  # the same test episodes in every run, so that runs are compared on equal terms
 
@@ -159,6 +159,36 @@ def build(recipe: Recipe, image_set: images.ImageSet, *, seed: int) -> nn.Module
             recipe.net.name, in_channels=channels, image_size=height, **recipe.net.settings
         )
         return kind(net=net, **told, **recipe.learner)
+
+
+def trained(
+    recipe: Recipe,
+    image_set: images.ImageSet,
+    *,
+    seed: int = 0,
+    folder: Path | str | None = None,
+) -> nn.Module:
+    """A recipe's learner with the weights that were kept beside its result, ready to predict.
+
+    Args:
+        recipe: of the run.
+        image_set: the training images, or others of their shape and number of classes.
+        seed: of the run.
+        folder: of the kept results; None as in `mbml.results.kept`.
+
+    Raises:
+        ValueError: if there are none, with the command that makes them, or if they are those of
+            another architecture.
+    """
+    path = results.place(folder) / f"{kept_as(recipe.name, seed)}.safetensors"
+    if not path.is_file():
+        raise ValueError(
+            f"there is no {path}: `mbml run {recipe.name} --seed {seed}` trains, "
+            f"`mbml results keep runs/{recipe.name}/{seed} --weights` keeps"
+        )
+    learner = build(recipe, image_set, seed=seed)
+    checkpoints.load_weights(path, learner)
+    return learner.eval().requires_grad_(False)
 
 
 def _source(

@@ -107,7 +107,8 @@ def test_train_resume_evaluate_keep_show(capsys):
     assert json_of(capsys, "evaluate", str(folder), "--episodes", "2")["protocol"]["episodes"] == 2
     assert results.read(folder).protocol.episodes == 5
 
-    code, out, _ = run(capsys, "results", "keep", str(folder))
+    code, out, _ = run(capsys, "results", "keep", str(folder), "--weights")
+    assert Path("results", f"{GLYPHS}.safetensors").exists()
     assert (code, out.strip()) == (0, f"results/{GLYPHS}.json")
     assert json.loads(Path(out.strip()).read_text())["training"]["steps"] == 4
     row = next(r for r in json_of(capsys, "results", "show") if r["recipe"] == GLYPHS)
@@ -121,6 +122,26 @@ def test_train_resume_evaluate_keep_show(capsys):
     (folder / "result.json").write_text(changed.replace('"episodes": 4', '"episodes": 3'))
     refused(capsys, "longer run", "results", "keep", str(folder))
     assert run(capsys, "results", "keep", str(folder), "--force")[0] == 0
+
+
+def test_weights_of_another_architecture_are_refused(capsys):
+    short = ("--stop-at", "1", "--episodes", "2")
+    run(capsys, "run", GLYPHS, *short)
+    folder = Path("runs", GLYPHS, "0")
+    recipe, checkpoint = folder / "recipe.yaml", folder / "checkpoint.pt"
+    recipe.write_text(recipe.read_text().replace("channels: 32", "channels: 4"))
+    before = checkpoint.read_bytes()
+    refused(capsys, "holds the weights of another model", "evaluate", str(folder))
+    assert checkpoint.read_bytes() == before
+    # and by a run that would go on from them
+    Path("other", GLYPHS, "0").mkdir(parents=True)
+    os.rename(checkpoint, Path("other", GLYPHS, "0", "checkpoint.pt"))
+    os.rename("runs", "elsewhere")
+    os.rename("other", "runs")
+    text = Path(recipes.__file__).with_name(f"{GLYPHS}.yaml").read_text()
+    Path(f"{GLYPHS}.yaml").write_text(text.replace("channels: 32", "channels: 4"))
+    refused(capsys, "another model", "run", f"{GLYPHS}.yaml", *short)
+    assert checkpoint.name in os.listdir(Path("runs", GLYPHS, "0"))
 
 
 def test_the_same_run_with_another_recipe_is_refused(capsys):

@@ -3,8 +3,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
-from mbml import results
+from mbml import checkpoints, results
 from mbml.records import Protocol, Published, Result
 from tests.test_records import record
 
@@ -61,6 +62,47 @@ def test_other_seeds_are_kept_beside(tmp_path):
     save(tmp_path / "run", training__seed=3)
     path = results.keep(tmp_path / "run", tmp_path / "results")
     assert path.name == "prototypical-glyphs-1shot.seed3.json"
+
+
+def save_checkpoint(run: Path, **weights: torch.Tensor) -> None:
+    checkpoints.save(run / "checkpoint.pt", {"learner": {}, "best": weights})
+
+
+def test_weights_are_kept_beside_their_result_and_with_no_other(tmp_path):
+    run, kept = tmp_path / "run", tmp_path / "results"
+    save(run)
+    with pytest.raises(ValueError, match="no weights: there is no checkpoint.pt"):
+        results.keep(run, kept, weights=True)
+    assert not kept.exists()
+    save_checkpoint(run, a=torch.tensor([1.0, 2**-9]), count=torch.tensor(70_000))
+    path = results.keep(run, kept, weights=True).with_suffix(".safetensors")
+    found = checkpoints.read_weights(path)
+    assert found["a"].dtype == torch.half and found["a"].tolist() == [1.0, 2**-9]
+    assert found["count"] == 70_000 and not list(kept.glob(".*"))
+    results.keep(run, kept)  # the same result again: they are still its weights
+    assert path.exists()
+    save(run, hardware="another machine")
+    results.keep(run, kept)
+    assert not path.exists() and results.kept(kept)[0].hardware == "another machine"
+
+
+@pytest.mark.parametrize(
+    ("tensor", "why"),
+    [
+        (torch.full((3,), 1e5), "'a' does not fit in half precision"),
+        (torch.tensor([float("nan")]), "'a' does not fit in half precision"),
+        (torch.zeros(1_000_000), "2,000,0.. bytes of weights, and at most 2,000,000 are kept"),
+    ],
+)
+def test_weights_that_cannot_be_kept_leave_what_was_there(tmp_path, tensor, why):
+    run, kept = tmp_path / "run", tmp_path / "results"
+    before = results.keep(save(run).parent, kept).read_bytes()
+    save(run, hardware="another machine")
+    save_checkpoint(run, a=tensor)
+    with pytest.raises(ValueError, match=why) as refused:
+        results.keep(run, kept, weights=True)
+    assert "\n" not in str(refused.value)
+    assert [path.read_bytes() for path in kept.iterdir()] == [before]
 
 
 def test_a_kept_file_must_hold_what_its_name_says(tmp_path):

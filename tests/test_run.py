@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mbml import images, recipes, run
+from mbml import checkpoints, images, recipes, run
 from mbml.images import ImageSet
 
 RECIPE = recipes.load("prototypical-glyphs-1shot")
@@ -102,3 +102,20 @@ def test_what_is_missing_shows_before_training(monkeypatch, tmp_path):
     result = run.run(recipe, runs=tmp_path, device="cpu", progress=False)
     assert (result.training.steps, result.training.interrupted) == (3, False)
     assert [step for step, _ in result.training.curve] == [3]  # at the end, come what may
+
+
+def test_kept_weights_come_back(tmp_path):
+    pictures = images.load("glyphs", "train")
+    recipe = RECIPE.model_copy(update={"net": recipes.Net(name="conv4", norm="support", channels=4)})
+    learner = run.build(recipe, pictures, seed=3)
+    path = tmp_path / f"{recipe.name}.seed3.safetensors"
+    with pytest.raises(ValueError, match="--seed 3` trains, `mbml results keep .* --weights` keeps"):
+        run.trained(recipe, pictures, seed=3, folder=tmp_path)
+    halved = {name: weight.half() for name, weight in learner.state_dict().items()}
+    checkpoints.save_weights(path, halved)
+    back = run.trained(recipe, pictures, seed=3, folder=tmp_path)
+    assert not back.training and not any(p.requires_grad for p in back.parameters())
+    for name, weight in back.state_dict().items():
+        assert torch.equal(weight, halved[name].to(weight.dtype)), name
+    with pytest.raises(checkpoints.CheckpointError, match=r"another model: .* \[4, .* there and \[32,"):
+        run.trained(RECIPE, pictures, seed=3, folder=tmp_path)

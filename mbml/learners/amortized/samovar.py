@@ -63,12 +63,16 @@ class Samovar(AmortizedClassifier):
             log_variance=log_variance, ten=ten, auxiliary=auxiliary, classes=classes,
         )
         self.beta = beta
-        # shared: g_phi gives the prior from S and the posterior from S and Q
-        self.posterior = self.prior
+        self.second = None
         if separate:
-            self.posterior = InferenceNetwork(
+            self.second = InferenceNetwork(
                 net.features, hidden, bias=bias, log_variance=log_variance
             )
+
+    @property
+    def posterior(self) -> InferenceNetwork:
+        """What infers q(w | S, Q): where it is shared, the network of the prior."""
+        return self.second or self.prior
 
     def infer_both(
         self, support: Examples, query: Examples, features: Tensor, query_features: Tensor
