@@ -13,13 +13,18 @@ from torch import Tensor
 
 from mbml import Episodes, Examples, learners, nets, noise
 from mbml.learners import GenerativeLearner, Learner
+from mbml.learners.amortized.anp import ANP
+from mbml.learners.amortized.cnp import CNP
+from mbml.learners.amortized.np import NP
 from mbml.learners.amortized.samovar import Samovar
 from mbml.learners.amortized.tadam import Tadam
 from mbml.learners.amortized.versa import Versa
 from mbml.learners.metric.prototypical import Prototypical
+from mbml.nets.class_wise import ClassAttention, ClassDecoder, ClassEncoder, ClassLatentEncoder
 from mbml.objectives import Loss
 
 N, D = 3, 4
+R = 6  # features of what neural processes keep of a class
 
 
 def classification(seed: int = 0, tasks: int = 2, support=(1, 3, 2), queries: int = 5) -> Episodes:
@@ -60,6 +65,26 @@ def conditioned(kind: type[Learner], **settings) -> Learner:
     return learner
 
 
+def cnp(net: nets.MLP | nets.Conv4 | None = None) -> CNP:
+    X = net.features if net else D
+    return CNP(net=net, encoder=ClassEncoder(X, [8], R), decoder=ClassDecoder(R, X, [8]))
+
+
+def np(net: nets.MLP | nets.Conv4 | None = None) -> NP:
+    X = net.features if net else D
+    latent = ClassLatentEncoder(X, [8, 8], R)
+    return NP(net=net, latent=latent, decoder=ClassDecoder(R, X, [8]), draws=2)
+
+
+def anp() -> ANP:
+    return ANP(
+        net=nets.MLP(D, [8], 5),
+        latent=ClassLatentEncoder(5, [8], R),
+        attention=ClassAttention(5, [8], 4, heads=2),
+        decoder=ClassDecoder(R + 4, 5, [8]),
+    )
+
+
 SMALL: dict[str, tuple[Callable[[], Learner], Callable[..., Episodes]]] = {
     "prototypical": (lambda: Prototypical(net=nets.MLP(D, [8], 6)), classification),
     "prototypical, cosine": (
@@ -85,6 +110,12 @@ SMALL: dict[str, tuple[Callable[[], Learner], Callable[..., Episodes]]] = {
     "samovar, ten": (lambda: conditioned(Samovar, scale=4.0, test_draws=0), images),
     "tadam": (lambda: Tadam(net=nets.MLP(D, [8], 6), scale=2.0), classification),
     "tadam, ten": (lambda: conditioned(Tadam), images),
+    "cnp": (lambda: cnp(nets.MLP(D, [8], 5)), classification),
+    "cnp, no backbone": (cnp, classification),
+    "cnp, transductive": (lambda: cnp(conv("transductive")), images),
+    "np": (lambda: np(nets.MLP(D, [8], 5)), classification),
+    "np, transductive": (lambda: np(conv("transductive")), images),
+    "anp": (anp, classification),
 }
 
 

@@ -21,13 +21,11 @@ from torch.nn import functional as F
 
 from mbml.distributions import DiagonalGaussian
 from mbml.episodes import Examples
-from mbml.inference.class_means import class_means
+from mbml.inference.class_means import afford, check_classes, class_means
 from mbml.learners.amortized.backbone import CoTrained
 from mbml.nets.mlp import MLP
 from mbml.noise import normal
 from mbml.predictive import BLOCK, Categorical
-
-MOST_NUMBERS = 2**31  # held at once: 8 GB
 
 
 class InferenceNetwork(nn.Module):
@@ -111,14 +109,7 @@ class AmortizedClassifier(CoTrained):
             ValueError: for less than two classes, a class without a point, or more classes than
                 memory holds.
         """
-        if ways is None or ways < 2:
-            raise ValueError(f"a classifier needs tasks of at least two classes, not ways={ways}")
-        if ways > labels.shape[1]:
-            raise ValueError(
-                f"tasks of {ways} classes with {labels.shape[1]} labelled points: "
-                "every class needs one at least"
-            )
-        _afford(labels.numel() * ways, f"{ways} classes with {labels.shape[1]} labelled points")
+        check_classes(labels, ways)
         return class_means(features, labels, ways)
 
     def logits(self, weights: Tensor, features: Tensor) -> Tensor:
@@ -199,17 +190,9 @@ class AmortizedClassifier(CoTrained):
             return Categorical.from_logits(self.logits(rows.mean[None], features))
         at_once = min(draws, BLOCK)
         of = f"{at_once} draws of {support.ways} classes with {rows.mean.shape[-1]} weights"
-        _afford(at_once * rows.mean.numel(), of)
+        afford(at_once * rows.mean.numel(), of)
 
         def draw(n: int, generator: Generator) -> Tensor:
             return self.logits(rows.sample(n, generator), features)
 
         return Categorical.stream(draw, draws, device=features.device)
-
-
-def _afford(numbers: int, what: str) -> None:
-    if numbers > MOST_NUMBERS:
-        raise ValueError(
-            f"{what} need {4 * numbers / 2**30:.0f} GB, more than the {4 * MOST_NUMBERS / 2**30:.0f} "
-            "that are allowed: fewer tasks at once, or draws=0"
-        )

@@ -10,6 +10,15 @@ Training minimises the negative log-density of the query targets. There is no un
 integrated out: given the support set, the query targets are independent of each other, so the
 model has marginals and no functions to draw.
 
+Where the targets are classes the summary is one a class, and one network gives the logit of each,
+
+.. math:: r_n = \frac{1}{|S_n|} \sum_{s \in S_n} h(f(x_s)), \qquad
+          p(y = n \mid x, S) \propto \exp g(f(x), r_n),
+
+with a backbone f in front (`mbml.nets.class_wise`). The authors concatenate the summaries of the
+classes and decode them together, which fixes the number of classes and an order among them; here
+any number will do, and renaming them renames the answer.
+
 The published code trains on all points, the support set among the targets; here the query points
 alone are targets, as everywhere in this package, and the support set is a random part of the
 task. The standard deviation is 0.01 + 0.99 softplus, as in the Neural Process Family's
@@ -18,37 +27,59 @@ re-implementation (the authors: 0.1 + 0.9 softplus), because the noise of a task
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from mbml.episodes import Episodes, Examples
-from mbml.learners.base import Learner, register
+from mbml.learners.base import Learner, embed, register
+from mbml.nets.targets import as_vectors, mixture
 from mbml.objectives import Loss, exact
-from mbml.predictive import GaussianMixture
+from mbml.predictive import Predictive
 
 
 @register("cnp")
 class CNP(Learner):
-    """One summary of the support set, one Gaussian a query point.
+    """One summary of the support set (or of each class), one distribution a query point.
 
     Args:
         encoder: `(x [B, S, X], y [B, S, Y]) -> [B, R]` for any S, 0 included
-            (`mbml.nets.set_encoder`).
-        decoder: `(r [B, Q, R], x [B, Q, X]) ->` a Gaussian `[B, Q, Y]` (`mbml.nets.point_decoder`).
+            (`mbml.nets.set_encoder`); of classes `(x [B, S, X], member [B, S, N]) -> [B, N, R]`
+            (`mbml.nets.class_wise`).
+        decoder: `(r [..., Q, R], x [B, Q, X]) ->` a Gaussian `[..., Q, Y]`
+            (`mbml.nets.point_decoder`); of classes `(r [..., Q, N, R], x)` to logits `[..., Q, N]`.
+        net: a backbone in front of both, whose features take the place of x; None is none.
     """
 
-    def __init__(self, *, encoder: nn.Module, decoder: nn.Module) -> None:
+    def __init__(
+        self, *, encoder: nn.Module, decoder: nn.Module, net: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder, self.net = encoder, decoder, net
+        self.transductive = getattr(net, "norm", "running") == "transductive"
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
         predictive = self.predict(episodes.support, episodes.query.x)
         return exact(predictive.log_prob(episodes.query.y))
 
-    def predict(
-        self, support: Examples, query_x: Tensor, draws: int | None = None
-    ) -> GaussianMixture:
-        """Deterministic: one "draw" whatever `draws` asks for."""
+    def predict(self, support: Examples, query_x: Tensor, draws: int | None = None) -> Predictive:
+        """Deterministic: one "draw" whatever `draws` asks for.
+
+        Raises:
+            ValueError: where targets are classes, for less than two, or one without support.
+        """
+        support, query = featured(self.net, support, Examples(query_x))
         # r = 1/S sum_s h(x_s, y_s), the same for every query point
-        r = self.encoder(support.x, support.y)[:, None]
-        y = self.decoder(r, query_x)
-        return GaussianMixture(y.mean[None], y.log_variance[None])
+        r = self.encoder(support.x, as_vectors(support))[:, None]
+        return mixture(self.decoder(r[None], query.x))
+
+
+def featured(
+    net: nn.Module | None, support: Examples, query: Examples
+) -> tuple[Examples, Examples]:
+    """Both sets with features of a backbone in the place of inputs, from one pass over all points;
+    without a backbone the sets as they are."""
+    if net is None:
+        return support, query
+    x, query_x = embed(net, support.x, query.x)
+    return replace(support, x=x), replace(query, x=query_x)

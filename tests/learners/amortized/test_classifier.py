@@ -154,7 +154,7 @@ def test_more_classes_than_memory_holds(monkeypatch):
     support = Examples(torch.zeros(1, ways, FEATURES), torch.arange(ways)[None], ways)
     with pytest.raises(ValueError, match="100000 classes with 100000 labelled points need 37 GB"):
         classifier().predict(support, support.x[:, :1])
-    monkeypatch.setattr("mbml.learners.amortized.classifier.MOST_NUMBERS", 64 * 2 * WAYS * 7 - 1)
+    monkeypatch.setattr("mbml.inference.class_means.MOST_NUMBERS", 64 * 2 * WAYS * 7 - 1)
     with pytest.raises(ValueError, match="64 draws of 3 classes with 7 weights need"):
         classifier().predict(tasks().support, tasks().query.x)
     classifier().predict(tasks().support, tasks().query.x, draws=63)
