@@ -104,12 +104,16 @@ class ClassAttention(nn.Module):
 
 
 class ClassDecoder(nn.Module):
-    """The logit of every class, g(x, r_n), from one network g.
+    r"""The logit of every class: a dot product, and what a network adds to it,
+
+    .. math:: g(x, r_n) = \frac{1}{\sqrt R} \, r_n^\top (A x + a) + g'(x, r_n).
+
+    A network alone has to discover that the two are to be compared, and on images takes long to.
 
     Args:
         summary: R, the features of a class's summary.
         x_features: X.
-        hidden: widths of the hidden layers.
+        hidden: widths of the hidden layers of g'.
 
     Raises:
         ValueError: if a width is not positive.
@@ -117,6 +121,7 @@ class ClassDecoder(nn.Module):
 
     def __init__(self, summary: int, x_features: int, hidden: Sequence[int]) -> None:
         super().__init__()
+        self.asked = nn.Linear(x_features, summary)
         self.net = MLP(summary + x_features, hidden, 1)
 
     def forward(self, summary: Tensor, x: Tensor) -> Logits:
@@ -124,4 +129,6 @@ class ClassDecoder(nn.Module):
         x = x[..., None, :]
         shape = torch.broadcast_shapes(summary.shape[:-1], x.shape[:-1])
         both = torch.cat([summary.expand(*shape, -1), x.expand(*shape, -1)], dim=-1)
-        return Logits(self.net(both).squeeze(-1))
+        # r_n . (A x + a) / sqrt R + g'(x, r_n)
+        dot = (summary * self.asked(x)).sum(-1) / summary.shape[-1] ** 0.5
+        return Logits(dot + self.net(both).squeeze(-1))

@@ -80,15 +80,16 @@ def test_no_query_point_and_heads_that_do_not_divide_the_features(case):
         ClassAttention(X, [8], R, heads=4)
 
 
-def test_one_network_gives_the_logit_of_every_class():
+def test_one_dot_product_and_one_network_give_the_logit_of_every_class():
     torch.manual_seed(0)
     net = ClassDecoder(R, X, [8])
     summary, x = torch.randn(4, B, Q, N, R), torch.randn(B, Q, X)
     logits = net(summary, x).logits
     assert logits.shape == (4, B, Q, N)
     for label in range(N):
-        both = torch.cat([summary[3, 1, 2, label], x[1, 2]])
-        assert_close(logits[3, 1, 2, label], net.net(both)[0])
+        r, point = summary[3, 1, 2, label], x[1, 2]
+        dot = r @ (net.asked.weight @ point + net.asked.bias) / math.sqrt(R)
+        assert_close(logits[3, 1, 2, label], dot + net.net(torch.cat([r, point]))[0])
     # one summary serves all query points of a task
     shared = summary[:, :, :1]
     assert_close(net(shared, x).logits, net(shared.expand(-1, -1, Q, -1, -1), x).logits)

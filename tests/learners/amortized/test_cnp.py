@@ -125,7 +125,8 @@ def test_the_logit_of_a_class_is_decoded_from_the_mean_of_its_encoded_points():
             own = episodes.support.x[task, episodes.support.y[task] == n]
             r = learner.encoder.point(f(own)).mean(0)
             for m, x in enumerate(episodes.query.x[task]):
-                logits[m, n] = learner.decoder.net(torch.cat([r, f(x)]))[0]
+                dot = r @ learner.decoder.asked(f(x)) / math.sqrt(6)
+                logits[m, n] = dot + learner.decoder.net(torch.cat([r, f(x)]))[0]
         assert_close(predictive.log_probs[task], logits.log_softmax(-1))
     nll = -predictive.log_prob(episodes.query.y).mean()
     assert_close(learner.loss(episodes).total, nll)

@@ -83,7 +83,8 @@ def test_the_bound_stays_below_the_marginal_by_brute_force():
         log_p = torch.zeros(100_000, dtype=torch.float64)
         for x, y in zip(learner.net(episodes.query.x)[0], episodes.query.y[0], strict=True):
             both = torch.cat([z[:, 0], x.expand(100_000, 2, -1)], -1)
-            log_p += learner.decoder.net(both)[..., 0].log_softmax(-1)[:, y]
+            logits = z[:, 0] @ learner.decoder.asked(x) / math.sqrt(D)
+            log_p += (logits + learner.decoder.net(both)[..., 0]).log_softmax(-1)[:, y]
         marginal = float(log_p.logsumexp(0) - math.log(100_000))
         bound = -4 * float(learner.loss(episodes).total)
         tighter = float(learner.importance_bound(episodes, draws=20_000))
@@ -182,8 +183,8 @@ def test_an_attentive_one_hears_all_points_of_a_class_and_only_those():
     logits = learner.decode(z, support, query).logits
     r = learner.attention(support.x, F.one_hot(support.y, WAYS).bool(), query)
     for n in range(WAYS):
-        both = torch.cat([z[4, 1, n].expand(15, -1), r[1, :, n], query[1]], -1)
-        assert_close(logits[4, 1, :, n], learner.decoder.net(both)[:, 0])
+        both = torch.cat([z[4, 1, n].expand(15, -1), r[1, :, n]], -1)[:, None]
+        assert_close(logits[4, 1, :, n], learner.decoder(both, query[1]).logits[:, 0])
     # a point of class 0 that moves changes the logit of class 0, and of no other
     moved = support.x.clone()
     moved[:, 0] += 1
