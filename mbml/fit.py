@@ -240,7 +240,7 @@ def _gradient(
     B, done, steps = episodes.num_tasks, run.history.steps, run.settings["steps"]
     rank, world = fabric.global_rank, fabric.world_size
     first, end = B * rank // world, B * (rank + 1) // world
-    names, row = (), torch.zeros(())
+    names, row = (), torch.zeros((), device=fabric.device)
     for start in range(first, end, at_once):
         chunk = episodes[start : min(start + at_once, end)].to(fabric.device, non_blocking=True)
         # the first part's seed serves the whole batch: one part draws as the global stream would
@@ -253,14 +253,17 @@ def _gradient(
         )
         with fabric.autocast(), tasks:
             value = loss(chunk, done / steps)
-        # mean over B tasks = sum over chunks of |chunk| / B * mean over the chunk
-        share = chunk.num_tasks / B
+        # mean over B tasks = sum over chunks of |chunk| / B * mean over the chunk; what is of the
+        # whole batch is the same in every part, so one pass stands for all tasks of this process
+        share = (end - first if value.whole else chunk.num_tasks) / B
         fabric.backward(share * value.total)
         parts = {"loss": value.total, **value.parts}
         if names not in ((), tuple(parts)):
             raise ValueError(f"one task's loss had the parts {names}, the next {tuple(parts)}")
         names = tuple(parts)
-        row = row.to(fabric.device) + share * torch.stack([p.detach() for p in parts.values()])
+        row = row + share * torch.stack([p.detach() for p in parts.values()])
+        if value.whole:
+            break
     return names, row
 
 

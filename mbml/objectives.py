@@ -27,10 +27,13 @@ class Loss:
             so, and its value is then compared with nothing.
         parts: named scalars averaged over tasks, detached: `nll` in nats per query point, `kl` in
             nats per task, ...
+        whole: it is of something that the batch has once, such as `Episodes.extra`, and not a mean
+            over the tasks that are present: however the batch is cut, it counts once.
     """
 
     total: Tensor
     parts: dict[str, Tensor]
+    whole: bool = False
 
 
 def exact(log_prob: Tensor) -> Loss:

@@ -15,7 +15,7 @@ from torch import nn
 from mbml import checkpoints
 from mbml.fit import NonFiniteError
 from mbml.objectives import Loss
-from tests.tiny import SGD, Lines, Restless, Tiny, train, weights_of
+from tests.tiny import SGD, Lines, Restless, Tiny, co_trained, train, train_co_trained, weights_of
 
 module = importlib.import_module("mbml.fit")
 
@@ -101,6 +101,21 @@ def test_a_task_sees_the_same_noise_however_many_go_at_once():
         learned.append(weights_of(learner))
     torch.testing.assert_close(learned[1], learned[0])
     torch.testing.assert_close(learned[2], learned[0])
+
+
+def test_a_loss_of_the_whole_batch_counts_once_however_it_is_cut():
+    learned, histories = [], []
+    for at_once in (4, 1, 3):
+        learner = co_trained()
+        histories.append(train_co_trained(learner, tasks_at_once=at_once))
+        learned.append(learner.state_dict())
+    auxiliary = ["auxiliary" in parts for _, parts in histories[0].losses]
+    assert auxiliary[0] and not all(auxiliary)
+    for state, history in zip(learned[1:], histories[1:], strict=True):
+        for name, value in learned[0].items():  # running statistics too
+            torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-6)
+        for (_, one), (_, other) in zip(history.losses, histories[0].losses, strict=True):
+            assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_parts_of_the_loss_may_change_from_step_to_step():

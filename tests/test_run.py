@@ -4,18 +4,9 @@ import pytest
 import torch
 
 from mbml import checkpoints, images, recipes, run
-from mbml.images import ImageSet
+from tests.tiny import noise
 
 RECIPE = recipes.load("prototypical-glyphs-1shot")
-
-
-def noise(shape: tuple[int, int, int], classes: int = 3) -> ImageSet:
-    generator = torch.Generator().manual_seed(0)
-    size = (4 * classes, *shape)
-    pixels = torch.randint(256, size, dtype=torch.uint8, generator=generator)
-    names = [f"class {n}" for n in range(classes)]
-    starts, ones = 4 * torch.arange(classes + 1), torch.ones(shape[0])
-    return ImageSet("noise", "train", pixels, starts, names, mean=ones / 2, std=ones / 4)
 
 
 def weights(seed: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""A learner small enough to train many times in a test, and what it trains on.
+"""Learners small enough to train many times in a test, and what they train on.
 
-It draws noise and drops units, so that whoever loses a random state changes its weights.
+`Tiny` draws noise and drops units, so that whoever loses a random state changes its weights.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from torch.nn import functional as F
 
 from mbml.episodes import Episodes, Examples
 from mbml.fit import History, fit
+from mbml.images import EpisodeSampler, ImageSet
+from mbml.learners.amortized.samovar import Samovar
+from mbml.nets import Conv4
 from mbml.noise import normal
 from mbml.objectives import Loss
 from mbml.predictive import GaussianMixture
@@ -74,6 +77,31 @@ class Restless(Tiny):
         if self.training:
             self.noise = 0.1 * (random.random() + np.random.rand())
         return super().forward(support, query_x)
+
+
+def noise(shape: tuple[int, int, int], classes: int = 3) -> ImageSet:
+    """Four images a class of random pixels."""
+    generator = torch.Generator().manual_seed(0)
+    size = (4 * classes, *shape)
+    pixels = torch.randint(256, size, dtype=torch.uint8, generator=generator)
+    names = [f"class {n}" for n in range(classes)]
+    starts, ones = 4 * torch.arange(classes + 1), torch.ones(shape[0])
+    return ImageSet("noise", "train", pixels, starts, names, mean=ones / 2, std=ones / 4)
+
+
+def co_trained() -> Samovar:
+    """Batch norm a task, noise, and auxiliary steps: what the tasks of a batch could share."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Conv4(in_channels=1, image_size=8, channels=4)
+        return Samovar(net=net, auxiliary=True, classes=5)
+
+
+def train_co_trained(learner: Samovar, **options: Any) -> History:
+    """`fit` on 3-way tasks of noise with an extra batch; of 8 steps the first is auxiliary."""
+    source = EpisodeSampler(noise((1, 8, 8), classes=5), way=3, shot=1, query=2, extra=6)
+    given = {"steps": 8, "batch_size": 4, "optimizer": SGD, "device": "cpu", "progress": False}
+    return fit(learner, source, **{**given, **options})
 
 
 def weights_of(learner: nn.Module) -> Tensor:

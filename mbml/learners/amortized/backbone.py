@@ -83,7 +83,7 @@ class CoTrained(Learner):
             )
         logits = self.head(self.net(extra.x)).flatten(0, 1).float()
         nll = F.cross_entropy(logits, extra.y.flatten())
-        return Loss(nll, {"auxiliary": nll.detach()})
+        return Loss(nll, {"auxiliary": nll.detach()}, whole=True)
 
     def embed(
         self, support: Examples, query_x: Tensor, *, conditioned_query: bool = True
