@@ -11,6 +11,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,15 +244,10 @@ def _gradient(
     names, row = (), torch.zeros((), device=fabric.device)
     for start in range(first, end, at_once):
         chunk = episodes[start : min(start + at_once, end)].to(fabric.device, non_blocking=True)
-        # the first part's seed serves the whole batch: one part draws as the global stream would
-        of_batch, of_part = (
-            checkpoints.stream(run.settings["seed"], "noise", done, task) for task in (0, start)
+        streams = _streams(
+            run.settings["seed"], done, start, present=chunk.num_tasks, total=B, device=fabric.device
         )
-        checkpoints.seed_noise(fabric.device, of_part)
-        tasks = noise.of_tasks(
-            of_batch, first=start, present=chunk.num_tasks, total=B, device=fabric.device
-        )
-        with fabric.autocast(), tasks:
+        with fabric.autocast(), streams:
             value = loss(chunk, done / steps)
         # mean over B tasks = sum over chunks of |chunk| / B * mean over the chunk; what is of the
         # whole batch is the same in every part, so one pass stands for all tasks of this process
@@ -265,6 +261,22 @@ def _gradient(
         if value.whole:
             break
     return names, row
+
+
+def _streams(
+    seed: int, step: int, first: int, *, present: int, total: int, device: torch.device
+) -> AbstractContextManager[None]:
+    """What the tasks `first`, ... of a step draw: noise, the coin, and all else (such as dropout),
+    each from a stream of its own, because equal seeds would make them depend on each other."""
+    checkpoints.seed_noise(device, checkpoints.stream(seed, "dropout", step, first))
+    return noise.of_tasks(
+        checkpoints.stream(seed, "noise", step, 0),
+        coin=checkpoints.stream(seed, "coin", step),
+        first=first,
+        present=present,
+        total=total,
+        device=device,
+    )
 
 
 def _validate(

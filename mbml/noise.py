@@ -24,8 +24,8 @@ class _Share:
     first: int
     present: int
     total: int
-    device: Generator  # where the tensors lie: noise of tasks
-    host: Generator  # on the CPU: decisions, for which nobody should wait for a device
+    noise: Generator  # of tasks, on the device where their tensors lie
+    coin: Generator | None  # on the CPU: nobody should wait for a device to decide
 
 
 _share: ContextVar[_Share | None] = ContextVar("share", default=None)
@@ -33,12 +33,25 @@ _share: ContextVar[_Share | None] = ContextVar("share", default=None)
 
 @contextmanager
 def of_tasks(
-    seed: int, *, first: int, present: int, total: int, device: torch.device
+    seed: int,
+    *,
+    first: int,
+    present: int,
+    total: int,
+    device: torch.device,
+    coin: int | None = None,
 ) -> Iterator[None]:
-    """The tasks that are present are number `first` and its successors of a batch of `total`."""
-    share = _Share(
-        first, present, total, Generator(device).manual_seed(seed), Generator().manual_seed(seed)
-    )
+    """The tasks that are present are number `first` and its successors of a batch of `total`.
+
+    Args:
+        seed: of their noise.
+        device: where it lies.
+        coin: seed of decisions, another than that of the noise; None leaves them to torch's
+            global stream.
+    """
+    noise = Generator(device).manual_seed(seed)
+    decisions = None if coin is None else Generator().manual_seed(coin)
+    share = _Share(first, present, total, noise, decisions)
     token = _share.set(share)
     try:
         yield
@@ -61,7 +74,7 @@ def normal(draws: Sequence[int], like: Tensor, generator: Generator | None = Non
     if generator is not None or share is None or tuple(like.shape[:1]) != (share.present,):
         return torch.randn(shape, generator=generator, **options)
     whole = (*draws, share.total, *like.shape[1:])
-    noise = torch.randn(whole, generator=share.device, **options)
+    noise = torch.randn(whole, generator=share.noise, **options)
     return noise.narrow(len(draws), share.first, share.present)
 
 
@@ -69,4 +82,4 @@ def normal(draws: Sequence[int], like: Tensor, generator: Generator | None = Non
 def coin(probability: float) -> bool:
     """A decision that all tasks of a batch share: true with the given probability."""
     share = _share.get()
-    return float(torch.rand((), generator=share and share.host)) < probability
+    return float(torch.rand((), generator=share and share.coin)) < probability

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from mbml import noise
 from mbml.distributions import DiagonalGaussian
+from mbml.fit import _streams
 
 CPU = torch.device("cpu")
 
@@ -10,7 +12,8 @@ CPU = torch.device("cpu")
 def drawn(first: int, end: int, *, seed: int = 3, total: int = 4) -> tuple[torch.Tensor, ...]:
     """Two draws of tasks first .. end - 1, with a decision between them."""
     q = DiagonalGaussian(torch.zeros(total, 3, 2)[first:end], torch.zeros(()))
-    with noise.of_tasks(seed, first=first, present=end - first, total=total, device=CPU):
+    place = {"first": first, "present": end - first, "total": total, "device": CPU}
+    with noise.of_tasks(seed, coin=seed + 100, **place):
         return q.sample(5), torch.tensor([noise.coin(0.5)]), q.sample()
 
 
@@ -33,6 +36,25 @@ def test_tasks_and_draws_and_seeds_differ():
 def test_one_part_draws_as_the_global_stream_would():
     torch.manual_seed(3)
     assert torch.equal(torch.randn(5, 4, 3, 2), drawn(0, 4)[0])
+
+
+def test_noise_coin_and_dropout_do_not_depend_on_each_other():
+    """From equal seeds one uniform number would decide both the coin and the first normal one,
+    whose variance after heads would be a tenth."""
+    coins, noises, masks = [], [], []
+    for step in range(4000):
+        with _streams(0, step, 0, present=1, total=1, device=CPU):
+            coins.append(noise.coin(0.2))
+            noises.append(noise.normal((), torch.empty(1, 16))[0])
+            masks.append(F.dropout(torch.ones(16)) > 0)
+    heads, drawn = torch.tensor(coins), torch.stack(noises)
+    for some in (heads, ~heads):
+        n = int(some.sum())
+        # Var(s^2) = 2 / n for each of 16 variances
+        assert ((drawn[some].var(0) - 1).abs() < 4.5 * (2 / n) ** 0.5).all()
+    # of noise and mask, every pair of entries
+    both = torch.corrcoef(torch.cat([drawn.abs(), torch.stack(masks)], dim=1).T)[:16, 16:]
+    assert both.abs().max() < 4.5 / 4000**0.5
 
 
 def test_what_belongs_to_no_task_comes_from_the_global_stream():
