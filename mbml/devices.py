@@ -6,6 +6,7 @@ Lightning Fabric does the work. Importing it takes seconds, so that happens wher
 from __future__ import annotations
 
 import ctypes
+import functools
 import logging
 import os
 import sys
@@ -98,9 +99,8 @@ def add_up(module: nn.Module, row: Tensor, stop: bool) -> bool:
     """
     parameters = list(module.parameters())
     # a parameter without gradient in one process may have one in another
-    flags = [stop, *(p.grad is not None for p in parameters)]
-    votes = torch.tensor(flags, device=row.device, dtype=torch.float32)
-    torch.distributed.all_reduce(votes)
+    votes = torch.tensor([stop, *(p.grad is not None for p in parameters)], dtype=torch.float32)
+    torch.distributed.all_reduce(votes, group=_hosts())
     stop, *used = (vote > 0 for vote in votes.tolist())
     for parameter, use in zip(parameters, used, strict=True):
         if use and parameter.grad is None:
@@ -110,6 +110,12 @@ def add_up(module: nn.Module, row: Tensor, stop: bool) -> bool:
         buffer /= torch.distributed.get_world_size()
     _all_reduce([row, *buffers, *(p.grad for p in parameters if p.grad is not None)])
     return stop
+
+
+@functools.cache
+def _hosts() -> torch.distributed.ProcessGroup:
+    """The processes as they talk without their devices, so that no host waits for its GPU."""
+    return torch.distributed.new_group(backend="gloo")
 
 
 def _all_reduce(tensors: Sequence[Tensor]) -> None:

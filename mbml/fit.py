@@ -245,7 +245,12 @@ def _gradient(
     for start in range(first, end, at_once):
         chunk = episodes[start : min(start + at_once, end)].to(fabric.device, non_blocking=True)
         streams = _streams(
-            run.settings["seed"], done, start, present=chunk.num_tasks, total=B, device=fabric.device
+            run.settings["seed"],
+            done,
+            start,
+            present=chunk.num_tasks,
+            total=B,
+            device=fabric.device,
         )
         with fabric.autocast(), streams:
             value = loss(chunk, done / steps)

@@ -1,3 +1,4 @@
+import importlib
 import os
 import subprocess
 import sys
@@ -7,8 +8,17 @@ import pytest
 import torch
 
 from mbml import checkpoints, devices
+from mbml.fit import adam
 from tests import two_processes
-from tests.tiny import Lines, Tiny, train, weights_of
+from tests.tiny import (
+    Lines,
+    Tiny,
+    co_trained,
+    co_trained_source,
+    train,
+    train_co_trained,
+    weights_of,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -103,6 +113,28 @@ def test_a_gpu_learns_what_the_cpu_does():
     history = train(on_gpu, steps=20, device="cuda")
     assert next(on_gpu.parameters()).is_cuda and len(history.losses) == 20
     torch.testing.assert_close(weights_of(on_gpu).cpu(), weights_of(on_cpu), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_host_does_not_wait_for_the_gpu_between_log_lines(monkeypatch):
+    source = co_trained_source("cuda", augment=("crop", "flip", "jitter"))
+    begun = []
+
+    class Watched:
+        def sample(self, batch_size, generator):
+            begun.append(len(begun))
+            # the first steps choose their algorithms, the eighth is logged
+            torch.cuda.set_sync_debug_mode("error" if 3 <= len(begun) < 8 else "default")
+            return source.sample(batch_size, generator)
+
+    monkeypatch.setattr(importlib.import_module("mbml.fit"), "LOG_POINTS", 1)
+    try:
+        history = train_co_trained(
+            co_trained(), source=Watched(), device="cuda", optimizer=adam, clip_norm=1.0
+        )
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(begun) == 8 and [step for step, _ in history.losses] == [8]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is meant")

@@ -97,11 +97,15 @@ def co_trained() -> Samovar:
         return Samovar(net=net, auxiliary=True, classes=5)
 
 
-def train_co_trained(learner: Samovar, **options: Any) -> History:
+def co_trained_source(device: str = "cpu", **settings: Any) -> EpisodeSampler:
+    pictures = noise((1, 8, 8), classes=5).to(device)
+    return EpisodeSampler(pictures, way=3, shot=1, query=2, extra=6, **settings)
+
+
+def train_co_trained(learner: Samovar, source: Any = None, **options: Any) -> History:
     """`fit` on 3-way tasks of noise with an extra batch; of 8 steps the first is auxiliary."""
-    source = EpisodeSampler(noise((1, 8, 8), classes=5), way=3, shot=1, query=2, extra=6)
     given = {"steps": 8, "batch_size": 4, "optimizer": SGD, "device": "cpu", "progress": False}
-    return fit(learner, source, **{**given, **options})
+    return fit(learner, source or co_trained_source(), **{**given, **options})
 
 
 def weights_of(learner: nn.Module) -> Tensor:

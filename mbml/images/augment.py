@@ -25,20 +25,20 @@ def crop(x: Tensor, generator: Generator) -> Tensor:
     image = torch.arange(P * C).view(P, C, 1)
     begins = (image * high + top + torch.arange(H)) * wide + left  # [P, C, H]
     rows = padded.flatten().unfold(0, W, 1)
-    return rows.index_select(0, begins.flatten().to(x.device)).view(P, C, H, W)
+    return rows.index_select(0, beside(begins.flatten(), x)).view(P, C, H, W)
 
 
 def flip(x: Tensor, generator: Generator) -> Tensor:
     """Mirror left and right, with probability 1/2."""
     mirrored = torch.rand(len(x), generator=generator) < 0.5
     choice = torch.arange(len(x)) + len(x) * mirrored
-    return torch.cat([x, x.flip(-1)]).index_select(0, choice.to(x.device))
+    return torch.cat([x, x.flip(-1)]).index_select(0, beside(choice, x))
 
 
 def jitter(x: Tensor, generator: Generator, strength: float = 0.4) -> Tensor:
     """Brightness, contrast, then saturation, each scaled by a factor in 1 +- `strength`."""
     factors = 1 + strength * (2 * torch.rand(3, len(x), 1, 1, 1, generator=generator) - 1)
-    brightness, contrast, saturation = factors.to(x.device)
+    brightness, contrast, saturation = beside(factors, x)
     # base + factor (x - base), where base is black, the mean grey, and the grey of every pixel
     x = (x * brightness).clamp_(0, 255)
     mean = grey(x).mean((1, 2, 3), keepdim=True)
@@ -55,6 +55,12 @@ def grey(x: Tensor) -> Tensor:
         return x
     red, green, blue = x.split(1, dim=1)
     return (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+
+
+def beside(drawn: Tensor, images: Tensor) -> Tensor:
+    """What was drawn on the CPU, on the device of the images, whose work nobody waits for."""
+    # A copy to CUDA has read its source when the call returns; elsewhere that is not promised.
+    return drawn.to(images.device, non_blocking=images.device.type == "cuda")
 
 
 # In the order in which they are applied: geometry first, while images are still bytes.

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from mbml.episodes import Episodes, Examples
-from mbml.images.augment import AUGMENTATIONS
+from mbml.images.augment import AUGMENTATIONS, beside
 from mbml.images.image_set import ImageSet
 from mbml.names import one_of
 
@@ -92,7 +92,7 @@ class EpisodeSampler:
         # Class c owns starts[c] .. starts[c + 1] - 1, so c is the number of later starts passed.
         y = torch.bucketize(points, self.image_set.starts[1:], right=True)
         x = self.pixels(points, generator)
-        return Examples(x[None], y[None].to(x.device), ways=len(self.image_set.classes))
+        return Examples(x[None], beside(y[None], x), ways=len(self.image_set.classes))
 
     def indices(self, batch_size: int, generator: Generator) -> Tensor:
         """Which images: `[B, way, shot + query]` indices, distinct within a task."""
@@ -109,7 +109,7 @@ class EpisodeSampler:
     def pixels(self, points: Tensor, generator: Generator) -> Tensor:
         """The images at `points` `[P]`, as float32 `[P, C, H, W]`, augmented and normalised."""
         images = self.image_set.images
-        x = images.index_select(0, points.to(images.device))
+        x = images.index_select(0, beside(points, images))
         for augment in self._augment:
             x = augment(x, generator)
         # In place: at these sizes memory traffic is the whole cost (five times slower without).
