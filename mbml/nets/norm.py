@@ -110,13 +110,17 @@ class TaskNorm(nn.Module):
         shift = -mean * scale
         if self.bias is not None:
             shift = shift + self.bias
-        return x * scale[:, None, :, None, None] + shift[:, None, :, None, None]
+        # Statistics are of 32 bits at least; the result is of the type of x, as torch's kernel has it.
+        y = x * scale[:, None, :, None, None] + shift[:, None, :, None, None]
+        return y.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{len(self.running_mean)}, mode={self.mode!r}"
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance a task and channel: `[B, P, C, H, W] -> [B, C]` twice."""
+    """Mean and (biased) variance a task and channel, in 32 bits at least:
+    `[B, P, C, H, W] -> [B, C]` twice."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     var, mean = torch.var_mean(x, dim=(1, 3, 4), correction=0)
     return mean, var

@@ -72,6 +72,24 @@ def test_gradient_against_finite_differences(mode):
     assert torch.autograd.gradcheck(lambda x: layer(x, split=2), x)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_half_precision_comes_out_as_it_went_in_with_statistics_of_32_bits(mode, training):
+    x = images()
+    exact, together, alone = (norm(mode).float().train(training) for _ in range(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = together(x.bfloat16(), split=3)
+        one_by_one = torch.cat([alone(task[None].bfloat16(), split=3) for task in x])
+    assert y.dtype == one_by_one.dtype == torch.bfloat16
+    # bfloat16 keeps 8 bits: the result is the exact one of the rounded images, rounded once
+    expected = exact(x.bfloat16().float(), split=3)
+    torch.testing.assert_close(y.float(), expected, rtol=2**-8, atol=1e-5)
+    torch.testing.assert_close(one_by_one.float(), expected, rtol=2**-7, atol=1e-2)
+    for layer in (together, alone):
+        torch.testing.assert_close(layer.running_mean, exact.running_mean)
+        torch.testing.assert_close(layer.running_var, exact.running_var)
+
+
 def test_support_mode_without_support_is_refused():
     with pytest.raises(ValueError, match="needs a support set"):
         norm("support")(images().double(), split=0)
