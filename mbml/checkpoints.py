@@ -12,7 +12,7 @@ import io
 import json
 import random
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,11 @@ def save(path: Path, state: dict[str, Any]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, *, holds: Collection[str] = ()) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
+
+    Args:
+        holds: entries that it must have.
 
     Raises:
         CheckpointError: if the file is damaged or something else than a checkpoint.
@@ -48,6 +51,7 @@ def load(path: Path) -> dict[str, Any]:
     state = _read(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this package; the file is untouched")
+    _complete(state, holds, path)
     return state
 
 
@@ -84,6 +88,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     """
     weights = _read(path)
     if isinstance(weights, dict) and weights.get("format") == FORMAT:
+        _complete(weights, ("best", "learner"), path)
         weights = weights["best"] or weights["learner"]
     if not isinstance(weights, Mapping):
         raise CheckpointError(f"{path} holds no weights but a {type(weights).__name__}")
@@ -142,6 +147,13 @@ def _read(path: Path) -> Any:
             f"{path} is damaged, or no file of weights ({type(error).__name__}); it is untouched: "
             "move it away to start afresh"
         ) from error
+
+
+def _complete(state: Mapping[str, Any], wanted: Collection[str], path: Path) -> None:
+    if missing := [name for name in wanted if name not in state]:
+        raise CheckpointError(
+            f"{path} is a checkpoint without {', '.join(missing)}; it is untouched"
+        )
 
 
 def stream(*words: int | str) -> int:

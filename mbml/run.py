@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 import yaml
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
@@ -121,7 +122,7 @@ def evaluate(
         raise ValueError(f"{folder} holds no run; `mbml run RECIPE` makes runs/RECIPE/SEED")
     name = folder.resolve().parent.name
     recipe = recipes.parse(written.read_text(encoding="utf-8"), name=name, where=str(written))
-    state = checkpoints.load(checkpoint)
+    state = checkpoints.load(checkpoint, holds=("history", "settings"))
     history, seed = History(**state["history"]), state["settings"]["seed"]
     place = devices.launch(device).device
     test = _source(recipe, "test", recipe.protocol, place)
@@ -148,17 +149,43 @@ def build(recipe: Recipe, image_set: images.ImageSet, *, seed: int) -> nn.Module
         raise ValueError(
             f"networks take square images, and {image_set.name}'s are {height}x{width}"
         )
-    kind = learners.get(recipe.method)
-    settings = inspect.signature(kind).parameters.keys() - {"net"}
-    for key in recipe.learner:
-        one_of(key, settings, what=f"setting of {recipe.method}")
-    told = {"classes": len(image_set.classes)} if "classes" in settings else {}
+    kind, backbone = learners.get(recipe.method), recipe.net.name
+    _check(recipe.learner, kind, {"net", "classes"}, of=recipe.method)
+    if backbone in nets.BACKBONES:
+        images_say = {"in_channels", "image_size"}
+        of = f"network {backbone!r}"
+        _check(recipe.net.settings, nets.BACKBONES[backbone], images_say, of=of)
+    takes_classes = "classes" in inspect.signature(kind).parameters
+    told = {"classes": len(image_set.classes)} if takes_classes else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = nets.build(
-            recipe.net.name, in_channels=channels, image_size=height, **recipe.net.settings
-        )
-        return kind(net=net, **told, **recipe.learner)
+        net = nets.build(backbone, in_channels=channels, image_size=height, **recipe.net.settings)
+        try:
+            return kind(net=net, **told, **recipe.learner)
+        except TypeError as error:  # a method that needs more than a network and plain settings
+            raise ValueError(
+                f"{recipe.method} with {recipe.learner} is nothing that a recipe makes: {error}"
+            ) from error
+
+
+def _check(settings: Mapping[str, Any], kind: type, told: set[str], *, of: str) -> None:
+    """Refuse settings that are not those of `kind`, or not of the types that it says.
+
+    Args:
+        told: parameters that are not a recipe's to set.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    hints = get_type_hints(kind.__init__)
+    for key, value in settings.items():
+        one_of(key, inspect.signature(kind).parameters.keys() - told, what=f"setting of {of}")
+        known = TypeAdapter(hints.get(key, Any), config={"arbitrary_types_allowed": True})
+        try:
+            known.validate_python(value, strict=True)
+        except ValidationError as error:
+            wrong = error.errors()[0]["msg"].removeprefix("Input ")
+            raise ValueError(f"{of}: {key}={value!r} {wrong}") from None
 
 
 def trained(

@@ -20,6 +20,13 @@ from mbml.checkpoints import CheckpointError
 MONITORS = {"accuracy": 1, "nll": -1, "brier": -1, "ece": -1, "rmse": -1, "mse": -1, "crps": -1}
 
 
+# What a checkpoint holds.
+STATE = (
+    "settings", "learner", "optimizer", "schedule", "generator", "random", "history", "rows",
+    "best", "best_value",
+)  # fmt: skip
+
+
 class NonFiniteError(ArithmeticError):
     """A loss or a weight is infinite or not a number."""
 
@@ -180,7 +187,7 @@ class Training:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "checkpoint.pt"
         if path.exists():
-            state = checkpoints.load(path)
+            state = checkpoints.load(path, holds=STATE)
             for name, here in self.settings.items():
                 if (there := state["settings"].get(name)) != here:
                     raise CheckpointError(

@@ -70,6 +70,16 @@ def test_a_checkpoint_gives_its_best_weights_else_its_last(tmp_path):
     assert module.weight.item() == 3
 
 
+def test_a_checkpoint_that_lacks_something_is_refused_by_name(tmp_path):
+    path, module = tmp_path / "checkpoint.pt", nn.Linear(1, 1, bias=False)
+    checkpoints.save(path, {"learner": module.state_dict(), "settings": {}})
+    with pytest.raises(CheckpointError, match="checkpoint.pt is a checkpoint without best;"):
+        checkpoints.load_weights(path, module)
+    with pytest.raises(CheckpointError, match="without history, rows"):
+        checkpoints.load(path, holds=("settings", "history", "rows"))
+    assert checkpoints.load(path, holds=("settings",))["settings"] == {}
+
+
 def test_a_flipped_bit_is_noticed(tmp_path):
     path = tmp_path / "checkpoint.pt"
     weight = torch.rand(1000)

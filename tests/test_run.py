@@ -61,6 +61,39 @@ def test_a_learner_is_told_how_many_classes_there_are():
     assert learner.head.out_features == 4
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "complaint"),
+    [
+        ("versa", {"draws": "one"}, "versa: draws='one' should be a valid integer"),
+        ("versa", {"draws": 2.5}, "versa: draws=2.5 should be a valid integer"),
+        ("samovar", {"scale": "big"}, "samovar: scale='big' should be a valid number"),
+        ("tadam", {"ten": "no"}, "tadam: ten='no' should be a valid boolean"),
+        ("versa", {"classes": 3}, "no setting of versa 'classes'; known: auxiliary, draws"),
+        ("versa", {"net": 3}, "no setting of versa 'net'"),
+        ("np", {}, "np with {} is nothing that a recipe makes: .* 'latent' and 'decoder'"),
+        ("vae", {}, "vae with {} is nothing that a recipe makes"),
+    ],
+)
+def test_settings_that_a_learner_cannot_have(method, settings, complaint):
+    recipe = RECIPE.model_copy(update={"method": method, "learner": settings})
+    with pytest.raises(ValueError, match=complaint) as caught:
+        run.build(recipe, noise((1, 28, 28)), seed=0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"channels": "many"}, "network 'conv4': channels='many' should be a valid integer"),
+        ({"in_channels": 3}, "no setting of network 'conv4' 'in_channels'"),
+    ],
+)
+def test_settings_that_a_network_cannot_have(settings, complaint):
+    net = recipes.Net(name="conv4", norm="running", **settings)
+    with pytest.raises(ValueError, match=complaint):
+        run.build(RECIPE.model_copy(update={"net": net}), noise((1, 28, 28)), seed=0)
+
+
 def test_sgd_with_momentum():
     keys = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
     sgd = RECIPE.model_copy(update={"optimizer": recipes.Optimizer(**keys)})

@@ -6,8 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from mbml import checkpoints
 from mbml.checkpoints import CheckpointError
-from mbml.training import NonFiniteError, Training
+from mbml.training import STATE, NonFiniteError, Training
 from tests.tiny import SGD, Lines, Tiny, train, weights_of
 
 RARELY = {"validate_every": 5, "validation_episodes": 3}
@@ -85,6 +86,15 @@ def test_a_pickle_that_runs_code_is_refused(begun, capfd):
         with pytest.raises(CheckpointError, match="damaged"):
             train(Tiny(), folder=begun, **RARELY)
     assert "executed" not in capfd.readouterr().out
+
+
+def test_a_checkpoint_holds_all_that_it_must(begun):
+    path = begun / "checkpoint.pt"
+    state = checkpoints.load(path, holds=STATE)
+    assert state.keys() - {"format"} == set(STATE)
+    checkpoints.save(path, {name: state[name] for name in STATE if name != "rows"})
+    with pytest.raises(CheckpointError, match="a checkpoint without rows"):
+        train(Tiny(), folder=begun, **RARELY)
 
 
 def test_a_file_of_something_else_is_refused(begun):
