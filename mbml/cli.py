@@ -110,6 +110,7 @@ def parser() -> Parser:
     run.add_argument("--seed", type=whole(0), default=0, metavar="S", help="0 by default")
     run.add_argument("--stop-at", type=whole(1), metavar="N", help="stop training after step N")
     run.add_argument("--dataset", metavar="NAME", help="train and test on another image set")
+    run.add_argument("--devices", type=whole(1), default=1, metavar="N", help="1 by default")
     run.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
     run.add_argument("--compile", action="store_true", help="through torch.compile")
     evaluate = command(commands, "evaluate", _evaluate, "evaluate a run anew")
@@ -196,10 +197,12 @@ def _run(args: argparse.Namespace) -> None:
             stop_at=args.stop_at,
             episodes=args.episodes,
             device=args.device,
+            devices=args.devices,
             precision=args.precision,
             compile=args.compile,
         )
-    _report(result, args.json)
+    if result is not None:  # in the first of several processes
+        _report(result, args.json)
 
 
 def _evaluate(args: argparse.Namespace) -> None:

@@ -31,8 +31,8 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "32-true") -
     Those run the script from its top, as torchrun would have it; the first of them is this one.
 
     Raises:
-        ValueError: for an unknown name, a device that this machine has not, or several devices in
-            a notebook.
+        ValueError: for an unknown name, a device that this machine has not (or not as often), or
+            several devices in a notebook.
     """
     one_of(device, DEVICES, what="device")
     one_of(precision, PRECISIONS, what="precision")
@@ -46,6 +46,9 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "32-true") -
     missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
     if missing.get(device):
         raise ValueError(f"device={device!r} is not on this machine; device='cpu' always is")
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, devices)
+    if devices > there:
+        raise ValueError(f"devices={devices}, and this machine has {there} of device={device!r}")
     # Fabric has torch look for GPUs anew at every question, and Adam asks at every step
     looks = os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK")
     from lightning_fabric import Fabric

@@ -25,11 +25,13 @@ def versions() -> dict[str, str]:
     }
 
 
-def hardware(device: torch.device | str = "cpu") -> str:
-    """The processor behind a device: the GPU's name, or the CPU's with the cores we may use."""
+def hardware(device: torch.device | str = "cpu", count: int = 1) -> str:
+    """The processor behind a device: the GPU's name, with how many of them if several, or the
+    CPU's with the cores we may use."""
     device = torch.device(device)
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        name = torch.cuda.get_device_name(device)
+        return f"{count} x {name}" if count > 1 else name
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:

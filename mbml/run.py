@@ -19,7 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
-from mbml import checkpoints, devices, doctor, images, learners, nets, recipes, results
+from mbml import checkpoints, doctor, images, learners, nets, recipes, results
+from mbml.devices import launch
 from mbml.evaluate import evaluate as judge
 from mbml.files import write_atomically
 from mbml.fit import History, fit
@@ -37,11 +38,12 @@ def run(
     stop_at: int | None = None,
     episodes: int | None = None,
     device: str = "auto",
+    devices: int = 1,
     precision: str = "32-true",
     compile: bool = False,
     progress: bool = True,
     runs: Path | str = "runs",
-) -> Result:
+) -> Result | None:
     """Train by a recipe, going on where an earlier run stopped, evaluate, and write the result.
 
     Args:
@@ -49,11 +51,12 @@ def run(
         seed: of the initial weights and of all that training draws; seeds are 0, 1, 2, ...
         stop_at: stop training after this step, with the plan kept; the result says so.
         episodes: of the test; None is as many as the recipe says.
-        device, precision, compile, progress: as `mbml.fit` has them.
+        device, devices, precision, compile, progress: as `mbml.fit` has them.
         runs: the folder of all runs.
 
     Returns:
-        The result, which also lies in the run's folder.
+        The result, which also lies in the run's folder. With several devices the first process
+        alone evaluates and writes; in the others it is None.
 
     Raises:
         ValueError: for a name or a value that the recipe cannot have, images that are not
@@ -62,22 +65,24 @@ def run(
         NonFiniteError: at a loss that is not finite; the last good checkpoint stays.
     """
     folder = Path(runs) / recipe.name / str(seed)
-    place = devices.launch(device).device
     train, validate = recipe.train, recipe.validation
-    # all three before the first step, so that what is missing shows now and not in an hour
-    source = _source(recipe, "train", train, place, augment=train.augment, extra=train.extra)
-    validation = _source(recipe, "val", recipe.protocol, place) if validate else None
-    test = _source(recipe, "test", recipe.protocol, place)
+    if train.batch < devices:
+        raise ValueError(
+            f"devices={devices} share the tasks of a step, and {recipe.name} has {train.batch}"
+        )
+    # All before the first step, so that what is missing shows now and not in an hour; and before
+    # there are several processes, so that it shows once.
+    source, validation, test = _sources(recipe, torch.device("cpu"))
     learner = build(recipe, source.image_set, seed=seed)
     _begin(folder, recipe)
+    fabric = launch(device, devices, precision)
+    place = fabric.device
+    if place.type != "cpu":
+        source, validation, test = _sources(recipe, place)
     history = fit(
         learner,
         source,
-        steps=train.steps,
-        batch_size=train.batch,
-        optimizer=optimizer_of(recipe),
-        schedule=schedule_of(recipe),
-        clip_norm=recipe.optimizer.clip_norm,
+        **training_of(recipe),
         seed=seed,
         validation=validation,
         validate_every=validate.every if validate else None,
@@ -86,13 +91,17 @@ def run(
         folder=folder,
         stop_at=stop_at,
         device=device,
+        devices=devices,
         precision=precision,
         compile=compile,
         progress=progress,
     )
+    if not fabric.is_global_zero:
+        return None
     if history.interrupted:
         raise KeyboardInterrupt("training was stopped")
-    result = _measure(recipe, learner, test, history, seed, episodes, place, progress)
+    hardware = doctor.hardware(place, devices)
+    result = _measure(recipe, learner, test, history, seed, episodes, hardware, progress)
     results.write(result, folder / "result.json")
     return result
 
@@ -124,11 +133,12 @@ def evaluate(
     recipe = recipes.parse(written.read_text(encoding="utf-8"), name=name, where=str(written))
     state = checkpoints.load(checkpoint, holds=("history", "settings"))
     history, seed = History(**state["history"]), state["settings"]["seed"]
-    place = devices.launch(device).device
+    place = launch(device).device
     test = _source(recipe, "test", recipe.protocol, place)
     learner = build(recipe, images.load(recipe.dataset, "train"), seed=seed).to(place)
     checkpoints.load_weights(checkpoint, learner)
-    result = _measure(recipe, learner, test, history, seed, episodes, place, progress)
+    hardware = doctor.hardware(place)
+    result = _measure(recipe, learner, test, history, seed, episodes, hardware, progress)
     path = folder / "result.json"
     there = results.read(path) if path.exists() else None
     same = there is not None and there.training.steps == result.training.steps
@@ -218,6 +228,18 @@ def trained(
     return learner.eval().requires_grad_(False)
 
 
+def _sources(
+    recipe: Recipe, place: torch.device
+) -> tuple[images.EpisodeSampler, images.EpisodeSampler | None, images.EpisodeSampler]:
+    """Tasks to train on, to validate on where the recipe does, and to test on."""
+    train, protocol = recipe.train, recipe.protocol
+    return (
+        _source(recipe, "train", train, place, augment=train.augment, extra=train.extra),
+        _source(recipe, "val", protocol, place) if recipe.validation else None,
+        _source(recipe, "test", protocol, place),
+    )
+
+
 def _source(
     recipe: Recipe, split: str, task: Any, place: torch.device, **settings: Any
 ) -> images.EpisodeSampler:
@@ -226,6 +248,17 @@ def _source(
     return images.EpisodeSampler(
         image_set, way=task.way, shot=task.shot, query=task.query, **settings
     )
+
+
+def training_of(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says of the steps of its training, as arguments of `mbml.fit`."""
+    return {
+        "steps": recipe.train.steps,
+        "batch_size": recipe.train.batch,
+        "optimizer": optimizer_of(recipe),
+        "schedule": schedule_of(recipe),
+        "clip_norm": recipe.optimizer.clip_norm,
+    }
 
 
 def optimizer_of(recipe: Recipe) -> Callable[[list[nn.Parameter]], Optimizer]:
@@ -253,7 +286,7 @@ def _measure(
     history: History,
     seed: int,
     episodes: int | None,
-    place: torch.device,
+    hardware: str,
     progress: bool,
 ) -> Result:
     """Evaluate, and say with the numbers all that decided them."""
@@ -289,7 +322,7 @@ def _measure(
             curve=tuple((s, value) for s, value in history.curve if math.isfinite(value)),
             parts=history.losses[-1][1] if history.losses else {},
         ),
-        hardware=doctor.hardware(place),
+        hardware=hardware,
         versions=doctor.versions(),
         date=date.today(),
     )
@@ -314,7 +347,8 @@ def _begin(folder: Path, recipe: Recipe) -> None:
                 )
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(keys, sort_keys=False, default_flow_style=None)
-    write_atomically(path, text.encode())
+    if not path.exists() or path.read_text(encoding="utf-8") != text:  # of several processes, one
+        write_atomically(path, text.encode())
 
 
 def _flat(keys: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

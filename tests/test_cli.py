@@ -208,6 +208,8 @@ def refused(capsys, complaint: str, *argv: str) -> None:
         (f"run {GLYPHS} --stop-at 0", "--stop-at: a whole number from 1 on, not '0'"),
         (f"run {GLYPHS} --stop-at 601", "601"),
         (f"run {GLYPHS} --episodes 1", "--episodes: a whole number from 2 on"),
+        (f"run {GLYPHS} --devices 0", "--devices: a whole number from 1 on"),
+        (f"run {GLYPHS} --devices 2", "devices=2 share the tasks of a step"),
         (f"run {GLYPHS} --device gpu", "did you mean 'cpu'? known: auto, cpu, cuda, mps"),
         (f"run {GLYPHS} --precision 16", "32-true"),
         (f"run {GLYPHS} --dataset omniglt", "omniglot"),

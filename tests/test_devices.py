@@ -1,13 +1,15 @@
 import importlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from mbml import checkpoints, devices
+from mbml import checkpoints, devices, recipes, run
 from mbml.fit import adam
 from tests import two_processes
 from tests.tiny import (
@@ -23,9 +25,14 @@ from tests.tiny import (
 ROOT = Path(__file__).parent.parent
 
 
-def test_two_processes_learn_what_one_does_from_the_whole_batch(tmp_path):
-    _, history = two_processes.run(tmp_path / "one", devices=1)
-    two = tmp_path / "two"
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> SimpleNamespace:
+    """What `two_processes.py` leaves when it is run by one process and by two: everything in it is
+    done in one start, which takes seconds."""
+    folder = tmp_path_factory.mktemp("both")
+    one, two = folder / "one", folder / "two"
+    one.mkdir(), two.mkdir()
+    two_processes.prepare(folder)
     ran = subprocess.run(
         [sys.executable, ROOT / "tests" / "two_processes.py", "2", two],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -33,28 +40,64 @@ def test_two_processes_learn_what_one_does_from_the_whole_batch(tmp_path):
         text=True,
         timeout=300,
         check=False,
+        cwd=two,
     )
     assert ran.returncode == 0, ran.stderr
-    both = checkpoints.load(two / "checkpoint.pt")
-    expected = checkpoints.load(tmp_path / "one" / "checkpoint.pt")
-    for name, weight in expected["learner"].items():
+    return SimpleNamespace(folder=folder, one=one, two=two, ran=ran)
+
+
+def learned(folder: Path) -> dict[str, torch.Tensor]:
+    return checkpoints.load(folder / "checkpoint.pt")["learner"]
+
+
+def test_two_processes_learn_what_one_does_from_the_whole_batch(both):
+    _, history = two_processes.run(both.one, devices=1)
+    found = checkpoints.load(both.two / "checkpoint.pt")
+    for name, weight in learned(both.one).items():
         if name != "mean":
-            torch.testing.assert_close(both["learner"][name], weight)
+            torch.testing.assert_close(found["learner"][name], weight)
     # an unused parameter has no gradient, which for other optimisers is not a gradient of 0
-    moved = [both["learner"][f"offsets.{i}"].item() for i in range(3)]
+    moved = [found["learner"][f"offsets.{i}"].item() for i in range(3)]
     assert moved[0] > 0.1 and moved[1] > 0.1 and moved[2] == 0
     # buffers are the mean over the processes
     generator = torch.Generator().manual_seed(checkpoints.stream(0, "episodes"))
     for _ in range(5):
         episodes = Lines().sample(4, generator)
-    torch.testing.assert_close(both["learner"]["mean"], episodes.query.x.mean())
+    torch.testing.assert_close(found["learner"]["mean"], episodes.query.x.mean())
     # what is reported is of the whole batch too
-    for (_, one), (_, other) in zip(history.losses, both["history"]["losses"], strict=True):
+    for (_, one), (_, other) in zip(history.losses, found["history"]["losses"], strict=True):
         assert other == pytest.approx(one, rel=1e-5)
-    assert [step for step, _ in both["history"]["curve"]] == [2, 4, 5]
+    assert [step for step, _ in found["history"]["curve"]] == [2, 4, 5]
     # and every process ends with the same learner
-    first, second = (torch.load(two / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    first, second = (torch.load(both.two / f"rank{r}.pt", weights_only=True) for r in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_two_processes_co_train_as_one_does(both):
+    two_processes.run_co_trained(both.one, devices=1)
+    # an auxiliary step counts once, for the running statistics too
+    for name, value in learned(both.one / "step").items():
+        torch.testing.assert_close(learned(both.two / "step")[name], value, msg=name)
+    one, two = learned(both.one / "steps"), learned(both.two / "steps")
+    for name, value in one.items():
+        if "running" not in name:  # in episodes each process averages those of its own tasks
+            torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_recipe_runs_in_two_processes_and_one_of_them_answers(both, monkeypatch, capsys):
+    monkeypatch.chdir(both.one)
+    monkeypatch.setenv("MBML_DATA", "")
+    assert two_processes.run_recipe(both.folder, devices=1) == 0
+    one, two = json.loads(capsys.readouterr().out), json.loads(both.ran.stdout)
+    assert one["training"]["steps"] == two["training"]["steps"] == 6
+    assert two["training"]["parts"] == pytest.approx(one["training"]["parts"], rel=1e-4)
+    a, b = (learned(folder / "runs" / "mine" / "0") for folder in (both.one, both.two))
+    for name, value in a.items():
+        if "running" not in name:
+            torch.testing.assert_close(b[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    assert json.loads((both.two / "runs/mine/0/result.json").read_text()) == two
+    with pytest.raises(ValueError, match="devices=5 share the tasks of a step, and mine has 4"):
+        run.run(recipes.load(both.folder / "mine.yaml"), devices=5)
 
 
 def test_the_cpu_is_taken_where_there_is_no_cuda(monkeypatch):
@@ -63,6 +106,13 @@ def test_the_cpu_is_taken_where_there_is_no_cuda(monkeypatch):
     assert devices.launch("auto").device == torch.device("cpu")
     with pytest.raises(ValueError, match="device='cuda' is not on this machine"):
         devices.launch("cuda")
+
+
+def test_no_more_devices_than_there_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="devices=3, and this machine has 2 of device='cuda'"):
+        devices.launch("cuda", devices=3)
 
 
 def test_several_processes_cannot_start_from_a_notebook(monkeypatch):

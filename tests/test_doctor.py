@@ -29,6 +29,7 @@ def test_a_gpu_is_named_by_its_driver(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
     devices = doctor.report()["devices"]
+    assert doctor.hardware("cuda:0", count=2) == "2 x GPU 0"
     assert devices["cuda:1"] == "GPU 1" and list(devices)[:3] == ["cpu", "cuda:0", "cuda:1"]
 
 

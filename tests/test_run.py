@@ -94,6 +94,13 @@ def test_settings_that_a_network_cannot_have(settings, complaint):
         run.build(RECIPE.model_copy(update={"net": net}), noise((1, 28, 28)), seed=0)
 
 
+def test_every_recipe_of_the_package_can_be_built():
+    pictures = noise((3, 84, 84))
+    with torch.device("meta"):  # shapes without numbers
+        for recipe in recipes.every():
+            run.build(recipe, pictures, seed=0)
+
+
 def test_sgd_with_momentum():
     keys = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
     sgd = RECIPE.model_copy(update={"optimizer": recipes.Optimizer(**keys)})
