@@ -27,7 +27,9 @@ class Examples:
             inferred, because a class may be absent from the labels at hand.
 
     Raises:
-        ValueError: if x and y disagree about the number of tasks or of points.
+        ValueError: if x and y disagree about the number of tasks or of points, or if y are not
+            labels of `ways` classes (on a GPU, where looking at them would make the host wait, as
+            far as their type and shape tell).
     """
 
     x: Tensor
@@ -42,6 +44,8 @@ class Examples:
                 f"x {list(self.x.shape)} and y {list(self.y.shape)} must agree in their first two "
                 "dimensions: tasks, points"
             )
+        if self.y is not None and self.ways is not None:
+            check_labels(self.y, self.ways)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Examples:
         y = None if self.y is None else self.y.to(device, non_blocking=non_blocking)
@@ -49,6 +53,27 @@ class Examples:
 
     def __getitem__(self, tasks: slice) -> Examples:
         return replace(self, x=self.x[tasks], y=None if self.y is None else self.y[tasks])
+
+
+def check_labels(y: Tensor, ways: int, *, wait: bool = False) -> None:
+    """Refuse what are not labels `[B, S]` of `ways` classes.
+
+    Args:
+        wait: look at labels that lie on a GPU too; the host waits for them.
+
+    Raises:
+        ValueError: for another type or shape, or a label out of range.
+    """
+    if y.dtype != torch.int64 or y.ndim != 2:
+        raise ValueError(
+            f"labels are int64 of shape [tasks, points], not {y.dtype} of shape {list(y.shape)}"
+        )
+    if y.numel() and (wait or y.device.type == "cpu"):
+        least, most = (int(end) for end in y.aminmax())
+        if least < 0 or most >= ways:
+            raise ValueError(
+                f"labels of {ways} classes lie in 0..{ways - 1}, and these in {least}..{most}"
+            )
 
 
 @dataclass(frozen=True)

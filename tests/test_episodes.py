@@ -39,6 +39,18 @@ def test_an_empty_query_set_is_a_task():
     assert Episodes(support, Examples(torch.zeros(3, 0, 2))).query.x.shape == (3, 0, 2)
 
 
+@pytest.mark.parametrize("y, complaint", [
+    (torch.tensor([[0, 1, 2]]), r"labels of 2 classes lie in 0\.\.1, and these in 0\.\.2"),
+    (torch.tensor([[0, -1, 1]]), r"labels of 2 classes lie in 0\.\.1, and these in -1\.\.1"),
+    (torch.tensor([[0.0, 1.0, 1.0]]), r"int64 of shape \[tasks, points\], not torch.float32"),
+    (torch.zeros(1, 3, 1, dtype=torch.long), r"not torch.int64 of shape \[1, 3, 1\]"),
+])
+def test_what_are_no_labels(y, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Examples(torch.zeros(1, 3, 2), y, ways=2)
+    assert Examples(torch.zeros(1, 0, 2), torch.zeros(1, 0, dtype=torch.long), ways=2).ways == 2
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="must agree in their first two dimensions"):
         Examples(torch.zeros(3, 4, 2), torch.zeros(3, 5, dtype=torch.long))

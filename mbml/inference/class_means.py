@@ -6,69 +6,82 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mbml.episodes import check_labels
+
 MOST_NUMBERS = 2**31  # held at once: 8 GB
 
 
 def members(labels: Tensor, ways: int) -> Tensor:
-    """Which point belongs to which class: `[B, S] -> [B, S, N]` of booleans.
-
-    Raises:
-        ValueError: if a class of a task has no support point (on a CPU).
-    """
-    member = F.one_hot(labels, ways).bool()
-    # On a GPU the host would have to wait for the answer at every step: there 0 / 0 makes a loss
-    # that is not finite, and `fit` refuses that.
-    present = member.any(dim=1)
-    if present.device.type == "cpu" and not present.all():
-        task, label = (~present).nonzero()[0].tolist()
-        raise ValueError(f"class {label} of task {task} has no support point: it has no prototype")
-    return member
+    """Which point belongs to which class: `[B, S] -> [B, S, N]` of booleans."""
+    return labels[..., None] == torch.arange(ways, device=labels.device)
 
 
 def member_means(features: Tensor, member: Tensor) -> Tensor:
     """Mean feature over the members of each class: `[B, S, D], [B, S, N] -> [B, N, D]`."""
-    # c_k = sum_s 1[y_s = k] f_s / sum_s 1[y_s = k]
-    member = member.to(features.dtype)
-    return torch.einsum("bsn,bsd->bnd", member, features) / member.sum(dim=1)[..., None]
+    means = []
+    for part in member.split(fitting(member.shape[0] * member.shape[1]), dim=-1):
+        part = part.to(features.dtype)
+        # c_k = sum_s 1[y_s = k] f_s / sum_s 1[y_s = k]
+        means.append(torch.einsum("bsn,bsd->bnd", part, features) / part.sum(dim=1)[..., None])
+    return torch.cat(means, dim=1)
 
 
-def class_means(features: Tensor, labels: Tensor, ways: int) -> Tensor:
+def class_means(features: Tensor, labels: Tensor, ways: int | None) -> Tensor:
     """Mean feature of each class, by index: `[B, S, D], [B, S] -> [B, N, D]`.
 
+    On a GPU the host would have to wait for the labels at every step of a training: there a class
+    without a point has the mean 0 / 0, whose loss `fit` refuses; `predict` looks at them.
+
     Raises:
-        ValueError: if a class of a task has no support point (on a CPU).
+        ValueError: as `check_classes`.
     """
+    check_classes(labels, ways)
     return member_means(features, members(labels, ways))
 
 
-def check_classes(labels: Tensor, ways: int | None) -> None:
-    """Refuse tasks `labels [B, S]` on which there is nothing to classify.
+def check_classes(labels: Tensor, ways: int | None, *, wait: bool = False) -> None:
+    """Refuse support sets `labels [B, S]` on which there is nothing to classify.
+
+    Args:
+        wait: look at labels that lie on a GPU too; the host waits for them.
 
     Raises:
-        ValueError: for less than two classes, fewer points than classes, or more classes than
-            memory holds.
+        ValueError: for less than two classes, fewer points than classes, more classes than memory
+            holds, what are not labels of these classes, or a class of a task without a point.
     """
     if ways is None or ways < 2:
         raise ValueError(f"a classifier needs tasks of at least two classes, not ways={ways}")
-    if ways > labels.shape[1]:
+    check_labels(labels, ways, wait=wait)
+    B, S = labels.shape
+    if ways > S:
         raise ValueError(
-            f"tasks of {ways} classes with {labels.shape[1]} labelled points: "
-            "every class needs one at least"
+            f"tasks of {ways} classes with {S} labelled points: every class needs one at least"
         )
-    afford(labels.numel() * ways, f"{ways} classes with {labels.shape[1]} labelled points")
+    afford(B * S * ways // 4, f"{ways} classes with {S} labelled points")  # `members`, a byte each
+    if wait or labels.device.type == "cpu":
+        counts = labels.new_zeros(B, ways).scatter_add_(1, labels, torch.ones_like(labels))
+        if not counts.all():
+            task, label = (counts == 0).nonzero()[0].tolist()
+            raise ValueError(
+                f"class {label} of task {task} has no support point: it has no prototype"
+            )
 
 
-def afford(numbers: int, what: str) -> None:
+def afford(numbers: int, what: str, instead: str = "fewer tasks at once") -> None:
     """Refuse to hold more than `MOST_NUMBERS` at once.
 
     Raises:
-        ValueError: saying what they are of.
+        ValueError: saying what they are of, and what to do instead.
     """
     if numbers > MOST_NUMBERS:
-        raise ValueError(
-            f"{what} need {4 * numbers / 2**30:.0f} GB, more than the {4 * MOST_NUMBERS / 2**30:.0f} "
-            "that are allowed: fewer tasks at once, or draws=0"
-        )
+        need, most = (f"{4 * n / 2**30:.3g}" for n in (numbers, MOST_NUMBERS))
+        raise ValueError(f"{what} need {need} GB, more than the {most} that are allowed: {instead}")
+
+
+def fitting(each: int) -> int:
+    """How many things of `each` numbers to hold at once where they can be made one after another:
+    as an eighth of `MOST_NUMBERS` holds, one at least."""
+    return max(1, MOST_NUMBERS // 8 // max(1, each))
 
 
 def squared_euclidean(features: Tensor, means: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from mbml.distributions import DiagonalGaussian
 from mbml.episodes import Episodes, Examples
+from mbml.inference.class_means import afford, check_classes
 from mbml.names import one_of
 from mbml.objectives import Loss
 from mbml.predictive import Predictive
@@ -36,6 +38,9 @@ class Learner(nn.Module):
         """The predictive distribution of `query_x [B, Q, ...]`, of `batch_shape [B, Q]`.
 
         `draws` is the number of posterior draws where the method draws; None is its default.
+
+        Raises:
+            ValueError: as `check_task`, which every learner calls first.
         """
         raise NotImplementedError
 
@@ -102,6 +107,62 @@ def embed(
     S = support_x.shape[1]
     features = net(torch.cat([support_x, query_x], dim=1), split=S, **settings)
     return features[:, :S], features[:, S:]
+
+
+def check_task(learner: nn.Module, support: Examples, query_x: Tensor) -> None:
+    """Refuse tasks from which nothing can be predicted. The host waits for what lies on a GPU, as
+    it will for the prediction: this is for `predict`, not for a training loss.
+
+    Raises:
+        ValueError: for a support set without targets, points of unlike shapes or on different
+            devices, numbers that are not finite, more query points and classes than memory holds,
+            and what `check_classes` refuses, where the targets are labels.
+    """
+    if support.y is None:
+        raise ValueError("the support set has no targets: there is nothing to learn the task from")
+    x, y = support.x, support.y
+    if (x.ndim, len(x), x.shape[2:]) != (query_x.ndim, len(query_x), query_x.shape[2:]):
+        raise ValueError(
+            f"support points {list(x.shape)} and query points {list(query_x.shape)} "
+            "[tasks, points, ...] must agree in the tasks and in the shape of a point"
+        )
+    places = {"support set": x.device, "query set": query_x.device, "targets": y.device}
+    places["learner"] = next(learner.parameters(), x).device
+    if len({*places.values()}) > 1:
+        lie = ", ".join(f"the {what} on {device}" for what, device in places.items())
+        raise ValueError(f"not all on one device: {lie}; move them there with .to(device)")
+    labelled = support.ways is not None or not y.is_floating_point()
+    numbers = {"support points": x, "query points": query_x} | ({} if labelled else {"targets": y})
+    for what, values in numbers.items():
+        if not values.isfinite().all():
+            raise ValueError(f"values that are not finite among the {what}")
+    if labelled:
+        check_classes(y, support.ways, wait=True)
+        B, Q = query_x.shape[:2]
+        of = f"{Q} query points of {support.ways} classes"
+        afford(5 * B * Q * support.ways, of, "fewer tasks or query points at once")
+
+
+def check_finite(*answers: Tensor) -> None:
+    """Refuse to predict with numbers that are none. The host waits for what lies on a GPU.
+
+    Raises:
+        ValueError: if there are any.
+    """
+    if not all(bool(answer.isfinite().all()) for answer in answers):
+        raise ValueError(
+            "the prediction is not finite: a weight is not, or the inputs are too large for them"
+        )
+
+
+def check_count(name: str, count: int, least: int) -> None:
+    """Refuse what is not a whole number of at least `least`.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if not isinstance(count, Integral) or count < least:
+        raise ValueError(f"{name}={count} must be a whole number of at least {least}")
 
 
 def default_tasks_at_once(module: nn.Module, device: torch.device | str, batch: int) -> int:

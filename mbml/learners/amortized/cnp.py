@@ -31,9 +31,10 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from mbml.distributions import DiagonalGaussian
 from mbml.episodes import Episodes, Examples
-from mbml.learners.base import Learner, embed, register
-from mbml.nets.targets import as_vectors, mixture
+from mbml.learners.base import Learner, check_finite, check_task, embed, register
+from mbml.nets.targets import Logits, as_vectors, mixture
 from mbml.objectives import Loss, exact
 from mbml.predictive import Predictive
 
@@ -59,19 +60,22 @@ class CNP(Learner):
         self.transductive = getattr(net, "norm", "running") == "transductive"
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
-        predictive = self.predict(episodes.support, episodes.query.x)
+        predictive = mixture(self.answer(episodes.support, episodes.query.x))
         return exact(predictive.log_prob(episodes.query.y))
 
     def predict(self, support: Examples, query_x: Tensor, draws: int | None = None) -> Predictive:
-        """Deterministic: one "draw" whatever `draws` asks for.
+        """Deterministic: one "draw" whatever `draws` asks for."""
+        check_task(self, support, query_x)
+        predictive = mixture(self.answer(support, query_x))
+        check_finite(predictive.mean)
+        return predictive
 
-        Raises:
-            ValueError: where targets are classes, for less than two, or one without support.
-        """
+    def answer(self, support: Examples, query_x: Tensor) -> DiagonalGaussian | Logits:
+        """p(y | x, r) at every query point, `[1, B, Q, Y]`."""
         support, query = featured(self.net, support, Examples(query_x))
         # r = 1/S sum_s h(x_s, y_s), the same for every query point
         r = self.encoder(support.x, as_vectors(support))[:, None]
-        return mixture(self.decoder(r[None], query.x))
+        return self.decoder(r[None], query.x)
 
 
 def featured(

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from mbml.distributions import DiagonalGaussian, kl
 from mbml.episodes import Episodes, Examples
 from mbml.learners.amortized.cnp import featured
-from mbml.learners.base import Learner, register
+from mbml.learners.base import Learner, check_count, check_finite, check_task, register
 from mbml.nets.targets import Logits, as_vectors, mixture
 from mbml.objectives import Loss, variational
 from mbml.predictive import Predictive
@@ -62,7 +62,7 @@ class NP(Learner):
             `summary` and `decode` work on its features.
 
     Raises:
-        ValueError: for less than one draw, or a negative beta.
+        ValueError: for less than one draw, or a beta that is negative or not finite.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class NP(Learner):
         net: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if min(draws, test_draws) < 1:
-            raise ValueError(f"draws={draws} and test_draws={test_draws} must be at least 1")
-        if not beta >= 0:
-            raise ValueError(f"beta={beta} must not be negative")
+        check_count("draws", draws, 1)
+        check_count("test_draws", test_draws, 1)
+        if not 0 <= beta < math.inf:
+            raise ValueError(f"beta={beta} must be finite and not negative")
         self.latent, self.decoder, self.net = latent, decoder, net
         self.transductive = getattr(net, "norm", "running") == "transductive"
         self.draws, self.test_draws, self.beta = draws, test_draws, beta
@@ -113,12 +113,17 @@ class NP(Learner):
         """A mixture over draws of the latent, each one function of all query points.
 
         Raises:
-            ValueError: where targets are classes, for less than two, or one without support.
+            ValueError: for less than one draw, and as `check_task`.
         """
+        draws = self.test_draws if draws is None else draws
+        check_count("draws", draws, 1)
+        check_task(self, support, query_x)
         support, query = featured(self.net, support, Examples(query_x))
         # psi_l ~ q(psi | S)
-        psi = self.infer(support).sample(self.test_draws if draws is None else draws)
-        return mixture(self.decode(psi, support, query.x))
+        psi = self.infer(support).sample(draws)
+        predictive = mixture(self.decode(psi, support, query.x))
+        check_finite(predictive.mean)
+        return predictive
 
     def importance_bound(self, episodes: Episodes, draws: int = 100) -> Tensor:
         """Importance-weighted bound on log p(query targets | support set), all of a task's query

@@ -15,13 +15,15 @@ miniImageNet, 5-way, 1 / 5 shots, ResNet-12 with scale, AT and TEN: 58.5 +- 0.3 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from mbml.episodes import Episodes, Examples
 from mbml.inference.class_means import class_means, squared_euclidean
 from mbml.learners.amortized.backbone import CoTrained
-from mbml.learners.base import register
+from mbml.learners.base import check_finite, check_task, register
 from mbml.objectives import Loss, exact
 from mbml.predictive import Categorical
 
@@ -35,7 +37,7 @@ class Tadam(CoTrained):
         net, ten, auxiliary, classes: see `mbml.learners.amortized.backbone`.
 
     Raises:
-        ValueError: for a scale that is not positive.
+        ValueError: for a scale that is not positive and finite.
     """
 
     def __init__(
@@ -43,20 +45,26 @@ class Tadam(CoTrained):
         classes: int | None = None,
     ) -> None:
         super().__init__(net=net, ten=ten, auxiliary=auxiliary, classes=classes)
-        if not scale > 0:
-            raise ValueError(f"scale={scale} must be positive")
+        if not 0 < scale < math.inf:
+            raise ValueError(f"scale={scale} must be positive and finite")
         self.scale = scale
 
     def task_loss(self, episodes: Episodes) -> Loss:
-        predictive = self.predict(episodes.support, episodes.query.x)
-        return exact(predictive.log_prob(episodes.query.y))
+        logits = self.logits(episodes.support, episodes.query.x)
+        return exact(Categorical.from_logits(logits[None]).log_prob(episodes.query.y))
 
     def predict(self, support: Examples, query_x: Tensor, draws: int | None = None) -> Categorical:
         """Deterministic: one "draw" whatever `draws` asks for."""
+        check_task(self, support, query_x)
+        logits = self.logits(support, query_x)
+        check_finite(logits)
+        return Categorical.from_logits(logits[None])
+
+    def logits(self, support: Examples, query_x: Tensor) -> Tensor:
+        """Of every class at every query point, `[B, Q, N]`."""
         _, (features, query_features) = self.embed(support, query_x)
         with torch.autocast(features.device.type, enabled=False):
             prototypes = class_means(features.float(), support.y, support.ways)
             # -alpha |f - c_n|; at distance 0 the norm has no slope
             squared = squared_euclidean(query_features.float(), prototypes)
-            logits = -self.scale * squared.clamp_min(1e-12).sqrt()
-        return Categorical.from_logits(logits[None])
+            return -self.scale * squared.clamp_min(1e-12).sqrt()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mbml.episodes import Episodes, Examples
 from mbml.inference.class_means import class_means, cosine, squared_euclidean
-from mbml.learners.base import Learner, embed, register
+from mbml.learners.base import Learner, check_finite, check_task, embed, register
 from mbml.names import one_of
 from mbml.objectives import Loss, exact
 from mbml.predictive import Categorical
@@ -49,14 +49,20 @@ class Prototypical(Learner):
         self.transductive = getattr(net, "norm", "running") == "transductive"
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
-        predictive = self.predict(episodes.support, episodes.query.x)
-        return exact(predictive.log_prob(episodes.query.y))
+        logits = self.logits(episodes.support, episodes.query.x)
+        return exact(Categorical.from_logits(logits[None]).log_prob(episodes.query.y))
 
     def predict(self, support: Examples, query_x: Tensor, draws: int | None = None) -> Categorical:
         """Deterministic: one "draw" whatever `draws` asks for."""
+        check_task(self, support, query_x)
+        logits = self.logits(support, query_x)
+        check_finite(logits)
+        return Categorical.from_logits(logits[None])
+
+    def logits(self, support: Examples, query_x: Tensor) -> Tensor:
+        """Of every class at every query point, `[B, Q, N]`."""
         features, query_features = embed(self.net, support.x, query_x)
         # c_k: the mean of the embedded support points of class k
         prototypes = class_means(features, support.y, support.ways)
         # p(y = k | x) = softmax_k(-d(f(x), c_k))
-        logits = -self.distance(query_features, prototypes)
-        return Categorical.from_logits(logits[None])
+        return -self.distance(query_features, prototypes)
