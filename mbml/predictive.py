@@ -26,6 +26,7 @@ from mbml.distributions import LOG_2PI
 # Draws made by one call while streaming. Each block of draws has a random seed of its own, so how
 # many blocks are held at once changes memory and nothing else.
 BLOCK = 64
+CHUNK = 256  # draws held at once, unless there is a reason for fewer
 # Nodes of the entropy's quadrature beyond which it is refused.
 MAX_NODES = 1 << 17
 
@@ -109,7 +110,8 @@ class Categorical(Predictive):
 
     @classmethod
     def stream(
-        cls, draw: Draw, draws: int, chunk: int = 256, *, device: torch.device | str = "cpu"
+        cls, draw: Draw, draws: int, chunk: int = CHUNK, *, device: torch.device | str = "cpu",
+        logits: Callable[[Tensor], Tensor] | None = None,
     ) -> Categorical:
         """From draws that are made when needed, and made again whenever they are needed again.
 
@@ -120,9 +122,11 @@ class Categorical(Predictive):
             draw: `draw(n, generator) -> [n, B, Q, N]` logits of n new draws, all of whose
                 randomness comes from the generator.
             draws: L.
-            chunk: how many draws are held at once, to the nearest block of `BLOCK` above. It
-                decides memory, not results.
+            chunk: how many logits are held at once, in draws; above `BLOCK` to the nearest block
+                above. It decides memory, not results.
             device: of the generator, hence of the draws.
+            logits: `[n, ...] -> [n, B, Q, N]`, where `draw` makes something smaller than logits,
+                weights for example: a block of it is made at once, its logits `chunk` at a time.
 
         Raises:
             ValueError: if `draws` or `chunk` is not positive.
@@ -140,13 +144,21 @@ class Categorical(Predictive):
             with torch.set_grad_enabled(differentiate):
                 return draw(min(BLOCK, draws - start), generator)
 
-        def logits() -> Iterator[Tensor]:
+        def answer(drawn: Tensor) -> Tensor:
+            with torch.set_grad_enabled(differentiate):
+                return drawn if logits is None else logits(drawn)
+
+        def parts() -> Iterator[Tensor]:
+            if chunk < BLOCK:
+                for start in range(0, draws, BLOCK):
+                    yield from map(answer, block(start).split(chunk))
+                return
             held = math.ceil(chunk / BLOCK) * BLOCK
             for first in range(0, draws, held):
                 starts = range(first, min(first + held, draws), BLOCK)
-                yield torch.cat([block(start) for start in starts])
+                yield torch.cat([answer(block(start)) for start in starts])
 
-        return cls(logits, draws)
+        return cls(parts, draws)
 
     def _log_probs(self) -> Iterator[Tensor]:
         for logits in self._logits():

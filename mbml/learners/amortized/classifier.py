@@ -15,17 +15,20 @@ always takes statistics of the batch at hand (mode `transductive`).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from mbml.distributions import DiagonalGaussian
 from mbml.episodes import Examples
-from mbml.inference.class_means import afford, check_classes, class_means
+from mbml.inference.class_means import afford, class_means, fitting
 from mbml.learners.amortized.backbone import CoTrained
+from mbml.learners.base import check_count, check_finite, check_task
 from mbml.nets.mlp import MLP
 from mbml.noise import normal
-from mbml.predictive import BLOCK, Categorical
+from mbml.predictive import BLOCK, CHUNK, Categorical
 
 
 class InferenceNetwork(nn.Module):
@@ -78,7 +81,8 @@ class AmortizedClassifier(CoTrained):
         ten, auxiliary, classes: see `mbml.learners.amortized.backbone`.
 
     Raises:
-        ValueError: for a scale that is not positive, or draws out of range.
+        ValueError: for a scale that is not positive and finite, a log-variance that is not finite,
+            or counts out of range.
     """
 
     def __init__(
@@ -87,13 +91,20 @@ class AmortizedClassifier(CoTrained):
         auxiliary: bool = False, classes: int | None = None,
     ) -> None:
         super().__init__(net=net, ten=ten, auxiliary=auxiliary, classes=classes)
-        if scale is not None and not scale > 0:
-            raise ValueError(f"scale={scale} must be positive, or None for a linear classifier")
-        if draws < 0 or test_draws < 0:
-            raise ValueError(f"draws={draws} and test_draws={test_draws} must not be negative")
+        if scale is not None and not 0 < scale < math.inf:
+            raise ValueError(
+                f"scale={scale} must be positive and finite, or None for a linear classifier"
+            )
+        if not math.isfinite(log_variance):
+            raise ValueError(f"log_variance={log_variance} must be finite")
+        hidden = net.features if hidden is None else hidden
+        for name, count, least in (
+            ("draws", draws, 0), ("test_draws", test_draws, 0), ("hidden", hidden, 1),
+        ):
+            check_count(name, count, least)
         self.scale, self.draws, self.test_draws = scale, draws, test_draws if draws else 0
         self.prior = InferenceNetwork(
-            net.features, hidden or net.features, bias=scale is None, log_variance=log_variance
+            net.features, hidden, bias=scale is None, log_variance=log_variance
         )
         self.prior.log_variances.requires_grad_(draws > 0)  # nothing teaches them without draws
 
@@ -103,13 +114,7 @@ class AmortizedClassifier(CoTrained):
         return self.prior(self.means(features, support.y, support.ways))
 
     def means(self, features: Tensor, labels: Tensor, ways: int | None) -> Tensor:
-        """What the inference network reads: the mean feature of each class, `[B, N, D]`.
-
-        Raises:
-            ValueError: for less than two classes, a class without a point, or more classes than
-                memory holds.
-        """
-        check_classes(labels, ways)
+        """What the inference network reads: the mean feature of each class, `[B, N, D]`."""
         return class_means(features, labels, ways)
 
     def logits(self, weights: Tensor, features: Tensor) -> Tensor:
@@ -124,19 +129,22 @@ class AmortizedClassifier(CoTrained):
 
     def spread(self, rows: DiagonalGaussian, features: Tensor) -> Tensor:
         """Standard deviation of the logits that the weights cause, `[B, Q, N]`: exact for the
-        linear classifier, to first order in sigma for the cosine."""
+        linear classifier; for the cosine by the delta method in w f and |w|^2, whose moments are
+        known however large the variances are: within a tenth of it."""
         features = features.float()
         if self.scale is None:
             # Var(w_n f + b_n) = sum_d f_d^2 s_nd^2 + s_b^2
             slopes = F.pad(features, (0, 1), value=1.0).square()
             variance = slopes @ rows.variance.mT
         else:
-            # d cos(f, w) / dw = (f/|f| - cos(f, w) w/|w|) / |w|
-            f, w = F.normalize(features, dim=-1), F.normalize(rows.mean, dim=-1)
-            cos = f @ w.mT
-            weight = rows.variance / rows.mean.square().sum(-1, keepdim=True)
-            along = f.square() @ weight.mT - 2 * cos * (f @ (w * weight).mT)
-            variance = along + cos.square() * (w.square() * weight).sum(-1)[:, None]
+            # cos(f, w) = a / sqrt(s) with a = w f/|f|, s = |w|^2, so to first order about E a, E s
+            # Var cos = Var a / s - (a / s^2) Cov(a, s) + (a^2 / 4 s^3) Var s
+            f, mean, v = F.normalize(features, dim=-1), rows.mean, rows.variance
+            a, s = f @ mean.mT, (mean.square() + v).sum(-1)[:, None]
+            var_a, cov = f.square() @ v.mT, 2 * f @ (mean * v).mT
+            var_s = (2 * v.square() + 4 * mean.square() * v).sum(-1)[:, None]
+            slope = a / s
+            variance = (var_a - slope * cov + slope.square() * var_s / 4) / s
             variance = self.scale**2 * variance.clamp_min(0)
         # A variance that underflows has a slope of 0, not of 0 / 0.
         return variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
@@ -166,33 +174,39 @@ class AmortizedClassifier(CoTrained):
     def watched(self, prior: DiagonalGaussian, features: Tensor) -> dict[str, Tensor]:
         """What shows a collapse: mean and largest variance of the weights, and the standard
         deviation of the logits that it causes, each averaged over tasks."""
-        return {
-            "variance_mean": prior.variance.mean(),
-            "variance_max": prior.variance.amax((1, 2)).mean(),
-            "logit_sd": self.spread(prior, features).mean(),
-        }
+        with torch.autocast(features.device.type, enabled=False):
+            return {
+                "variance_mean": prior.variance.mean(),
+                "variance_max": prior.variance.amax((1, 2)).mean(),
+                "logit_sd": self.spread(prior, features).mean(),
+            }
 
     def predict(self, support: Examples, query_x: Tensor, draws: int | None = None) -> Categorical:
         """Probabilities averaged over `draws` classifiers from p(w | S); 0 is the mean classifier.
 
         Raises:
-            ValueError: for draws below 0, features that are not finite, a class without support,
-                or more classes than memory holds.
+            ValueError: for draws below 0, more of them than memory holds, weights that are not
+                finite, and as `check_task`.
         """
         draws = self.test_draws if draws is None else draws
-        if draws < 0:
-            raise ValueError(f"draws={draws}: 1 or more, or 0 for the mean classifier")
+        check_count("draws", draws, 0)
+        check_task(self, support, query_x)
         (_, features), (inferred, _) = self.embed(support, query_x, conditioned_query=False)
-        if not (features.isfinite().all() and inferred.isfinite().all()):
-            raise ValueError("features that are not finite: the inputs or the weights are not")
         rows = self.prior(self.means(inferred, support.y, support.ways))
+        check_finite(features, rows.mean, rows.stddev)
         if draws == 0:
             return Categorical.from_logits(self.logits(rows.mean[None], features))
+        # at once: noise, weights and a copy of them; of the logits, and of features, a part
         at_once = min(draws, BLOCK)
         of = f"{at_once} draws of {support.ways} classes with {rows.mean.shape[-1]} weights"
-        afford(at_once * rows.mean.numel(), of)
+        afford(3 * at_once * rows.mean.numel(), of, "fewer tasks at once, or draws=0")
+        chunk = fitting(features.shape[:2].numel() * max(support.ways, features.shape[-1]))
 
         def draw(n: int, generator: Generator) -> Tensor:
-            return self.logits(rows.sample(n, generator), features)
+            return rows.sample(n, generator)
 
-        return Categorical.stream(draw, draws, device=features.device)
+        def logits(weights: Tensor) -> Tensor:
+            return self.logits(weights, features)
+
+        chunk = min(CHUNK, chunk)
+        return Categorical.stream(draw, draws, chunk, device=features.device, logits=logits)
