@@ -5,7 +5,9 @@ a learner declares (`order_invariant`, `label_equivariant`, `transductive`) is t
 not declare is shown broken on the example.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,6 +107,10 @@ SMALL: dict[str, tuple[Callable[[], Learner], Callable[..., Episodes]]] = {
     ),
     "samovar, separate": (
         lambda: Samovar(net=nets.MLP(D, [8], 6), separate=True, test_draws=0),
+        classification,
+    ),
+    "samovar, mean": (
+        lambda: Samovar(net=nets.MLP(D, [8], 6), separate=True, draws=0),
         classification,
     ),
     "samovar, ten": (lambda: conditioned(Samovar, scale=4.0, test_draws=0), images),
@@ -272,3 +278,82 @@ def test_a_class_without_support_is_one_clear_error(case):
     episodes = tasks(support=(3, 0, 3))
     with pytest.raises(ValueError, match="class 1 of task 0"):
         learner.predict(episodes.support, episodes.query.x)
+
+
+def unlooked(support: Examples, **changes) -> Examples:
+    """Labels as they may lie on a GPU, at which nobody looks when `Examples` are made."""
+    made = replace(support)
+    for name, value in changes.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def one_entry(x: Tensor, value: float) -> Tensor:
+    x = x.clone()
+    x[1, 2, ..., 0] = value
+    return x
+
+
+BAD_SUPPORT: dict[str, tuple[Callable[[Examples], Examples], str]] = {
+    "nan": (lambda s: replace(s, x=one_entry(s.x, math.nan)), "finite among the support points"),
+    "inf": (lambda s: replace(s, x=one_entry(s.x, math.inf)), "finite among the support points"),
+    "no labels": (lambda s: Examples(s.x), "the support set has no targets"),
+    "one class": (lambda s: Examples(s.x, 0 * s.y, 1), "at least two classes, not ways=1"),
+    "ways unsaid": (lambda s: Examples(s.x, s.y), "at least two classes, not ways=None"),
+    "many ways": (lambda s: Examples(s.x, s.y, 10**9), "1000000000 classes with 6 labelled points"),
+    "out of range": (
+        lambda s: unlooked(s, y=s.y + 1), "labels of 3 classes lie in 0..2, and these in 1..3",
+    ),
+    "negative": (
+        lambda s: unlooked(s, y=s.y - 1), "labels of 3 classes lie in 0..2, and these in -1..1",
+    ),
+    "numbers": (lambda s: unlooked(s, y=s.y.float()), "labels are int64 .* not torch.float32"),
+    "elsewhere": (lambda s: s.to("meta"), "not all on one device: the support set on meta"),
+    "labels elsewhere": (lambda s: replace(s, y=s.y.to("meta")), "the targets on meta"),
+    "fewer tasks": (lambda s: s[:1], "must agree in the tasks"),
+    "other points": (lambda s: replace(s, x=s.x[..., :-1]), "in the shape of a point"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_SUPPORT)
+def test_a_bad_support_set_is_one_clear_error(case, bad):
+    learner, tasks = case
+    spoil, complaint = BAD_SUPPORT[bad]
+    episodes = tasks()
+    with pytest.raises(ValueError, match=complaint) as error:
+        learner.eval().predict(spoil(episodes.support), episodes.query.x)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("spoil, complaint", [
+    (lambda x: one_entry(x, math.nan), "not finite among the query points"),
+    (lambda x: x.to("meta"), "the query set on meta"),
+    (lambda x: x[:, :, None], "in the shape of a point"),
+])
+def test_bad_query_points_are_one_clear_error(case, spoil, complaint):
+    learner, tasks = case
+    with pytest.raises(ValueError, match=complaint) as error:
+        learner.eval().predict(tasks().support, spoil(tasks().query.x))
+    assert "\n" not in str(error.value)
+
+
+def test_a_learner_elsewhere_is_one_clear_error(case):
+    learner, tasks = case
+    with pytest.raises(ValueError, match="the learner on meta"):
+        learner.to("meta").predict(tasks().support, tasks().query.x)
+
+
+def test_a_weight_that_is_not_a_number_is_one_clear_error(case):
+    learner, tasks = case
+    next(learner.parameters()).data.fill_(math.nan)
+    with pytest.raises(ValueError, match="the prediction is not finite"):
+        learner.eval().predict(tasks().support, tasks().query.x)
+
+
+def test_a_number_of_draws_that_is_none(name, case):
+    learner, tasks = case
+    if name.split(",")[0] not in {"versa", "samovar", "np", "anp"}:
+        return  # deterministic, whatever is asked for
+    for draws in (-1, 1.5):
+        with pytest.raises(ValueError, match=f"draws={draws} must be a whole number"):
+            learner.predict(tasks().support, tasks().query.x, draws=draws)

@@ -4,7 +4,9 @@ A new method adds one line to `SMALL`: how to build a small instance of it. What
 (`order_invariant`, `transductive`) is tested; what it does not declare is shown broken.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,3 +170,47 @@ def test_the_support_set_matters(learner):
     episodes, other = regression(), regression(seed=1)
     swapped = Episodes(other.support, episodes.query)
     assert not close(answer(learner.eval(), episodes), answer(learner, swapped))
+
+
+BAD: dict[str, tuple[Callable[[Episodes], Episodes], str]] = {
+    "nan": (
+        lambda e: replace(e, support=replace(e.support, x=e.support.x / 0)),
+        "not finite among the support points",
+    ),
+    "nan among targets": (
+        lambda e: replace(e, support=replace(e.support, y=e.support.y * math.nan)),
+        "not finite among the targets",
+    ),
+    "nan among query points": (
+        lambda e: replace(e, query=Examples(e.query.x * math.nan)),
+        "not finite among the query points",
+    ),
+    "no targets": (lambda e: replace(e, support=Examples(e.support.x)), "has no targets"),
+    "elsewhere": (lambda e: replace(e, support=e.support.to("meta")), "the support set on meta"),
+    "other points": (lambda e: replace(e, query=Examples(e.query.x[..., :-1])), "shape of a point"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_task_is_one_clear_error(learner, bad):
+    spoil, complaint = BAD[bad]
+    episodes = spoil(regression())
+    with pytest.raises(ValueError, match=complaint) as error:
+        learner.predict(episodes.support, episodes.query.x)
+    assert "\n" not in str(error.value)
+
+
+def test_a_weight_that_is_not_a_number_is_one_clear_error(learner):
+    [*learner.parameters()][-1].data.fill_(math.nan)
+    episodes = regression()
+    with pytest.raises(ValueError, match="the prediction is not finite"):
+        learner.predict(episodes.support, episodes.query.x)
+
+
+def test_a_number_of_draws_that_is_none(name, learner):
+    episodes = regression()
+    for draws in (-1, 0, 1.5):
+        if name == "cnp":  # deterministic, whatever is asked for
+            continue
+        with pytest.raises(ValueError, match=f"draws={draws} must be a whole number"):
+            learner.predict(episodes.support, episodes.query.x, draws=draws)

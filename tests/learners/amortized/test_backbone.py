@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mbml import nets
+from mbml import Examples, nets
 from mbml.learners.amortized import backbone
 from mbml.learners.amortized.samovar import Samovar
 from mbml.learners.amortized.tadam import Tadam
@@ -22,6 +22,15 @@ def test_the_auxiliary_task_comes_as_often_as_the_paper_says(progress):
     rho = 0.9 ** (12 * progress)
     assert abs(share - rho) <= 4 * (rho * (1 - rho) / 1500) ** 0.5
     assert all(("nll" in loss.parts) != ("auxiliary" in loss.parts) for loss in losses)
+
+
+@pytest.mark.parametrize("progress, rho", [(0.0, 1.0), (1 / 6, 0.81), (1.0, 0.28243)])
+def test_the_chance_of_an_auxiliary_step(progress, rho, monkeypatch):
+    """0.9^(12 t / T), to the digit: how often a coin falls would not tell 12 from 11."""
+    asked = []
+    monkeypatch.setattr(backbone.noise, "coin", lambda p: asked.append(p) or True)
+    learner().loss(tasks(extra=4), progress)
+    assert asked == [pytest.approx(rho, abs=1e-5)]
 
 
 def test_the_auxiliary_loss_is_a_cross_entropy_over_all_classes():
@@ -72,12 +81,18 @@ def test_a_task_embedding_with_its_multipliers_at_0_changes_nothing(kind):
 
 def test_the_task_is_embedded_from_the_mean_of_unconditioned_class_means():
     made, episodes = images(Tadam)
+    for weights in made.net.parameters():
+        if weights.ndim == 4:
+            torch.nn.init.normal_(weights, std=0.6)
+    y = torch.tensor([[0, 0, 0, 0, 1, 2], [2, 1, 2, 2, 0, 2]])
+    support = Examples(episodes.support.x, y, 3)  # unbalanced: not the mean over points
     seen = []
     made.ten.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    made.embed(episodes.support, episodes.query.x)
-    features = made.net(episodes.support.x)
-    expected = torch.stack([features[:, 2 * n : 2 * n + 2].mean(1) for n in range(3)], 1).mean(1)
-    torch.testing.assert_close(seen[0], expected)
+    made.embed(support, episodes.query.x)
+    for z, features, labels in zip(seen[0], made.net(support.x), y, strict=True):
+        means = torch.stack([features[labels == n].mean(0) for n in range(3)])
+        torch.testing.assert_close(z, means.mean(0))
+        assert (z - features.mean(0)).abs().max() > 0.01
 
 
 def switched_on(made):
