@@ -152,6 +152,28 @@ def test_the_size_of_a_chunk_does_not_change_the_draws():
     torch.testing.assert_close(small.log_probs, large.log_probs, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("chunk", [1, 10, BLOCK, 1000])
+def test_logits_may_be_made_of_what_is_drawn_a_part_at_a_time(chunk):
+    x, asked = logits(1, B, Q, D), []
+
+    def draw(n, generator):
+        asked.append(n)
+        return torch.randn(n, B, N, D, generator=generator, dtype=torch.float64)
+
+    def of_weights(w):
+        sizes.append(len(w))
+        return x @ w.mT
+
+    torch.manual_seed(0)
+    whole = Categorical.stream(lambda n, g: x @ draw(n, g).mT, 3 * BLOCK + 5)
+    expected, sizes = whole.functions(197), []
+    torch.manual_seed(0)
+    parts = Categorical.stream(draw, 3 * BLOCK + 5, chunk, logits=of_weights)
+    torch.testing.assert_close(parts.probs, whole.probs)
+    torch.testing.assert_close(parts.functions(197), expected)
+    assert max(sizes) == min(chunk, BLOCK) and max(asked) == BLOCK
+
+
 def test_ten_thousand_draws_are_never_held_together():
     sizes = []
 

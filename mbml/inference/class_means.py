@@ -23,7 +23,7 @@ def member_means(features: Tensor, member: Tensor) -> Tensor:
         part = part.to(features.dtype)
         # c_k = sum_s 1[y_s = k] f_s / sum_s 1[y_s = k]
         means.append(torch.einsum("bsn,bsd->bnd", part, features) / part.sum(dim=1)[..., None])
-    return torch.cat(means, dim=1)
+    return means[0] if len(means) == 1 else torch.cat(means, dim=1)
 
 
 def class_means(features: Tensor, labels: Tensor, ways: int | None) -> Tensor:
