@@ -11,6 +11,7 @@ from mbml.learners.base import (
     register,
 )
 from mbml.learners.generative import vae  # noqa: F401
+from mbml.learners.gradient import maml  # noqa: F401
 from mbml.learners.metric import prototypical  # noqa: F401
 
 __all__ = [

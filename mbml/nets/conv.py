@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from mbml.nets.film import Film, modulate
 from mbml.nets.norm import TaskNorm
+from mbml.nets.stacked import Conv2d
 
 
 class ConvBlock(nn.Module):
@@ -30,13 +31,13 @@ class ConvBlock(nn.Module):
         self, in_channels: int, channels: int, *, norm: str, dropout: float, ceil: bool
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        self.conv = Conv2d(in_channels, channels, 3, padding=1, bias=False)
         self.norm = TaskNorm(channels, norm)
         self.dropout, self.ceil = dropout, ceil
 
     def forward(self, x: Tensor, split: int | None = None, film: Film | None = None) -> Tensor:
         B, P = x.shape[:2]
-        x = self.norm(self.conv(x.flatten(0, 1)).unflatten(0, (B, P)), split)
+        x = self.norm(self.conv(x), split)
         x = modulate(x, film)
         x = F.relu(F.max_pool2d(x.flatten(0, 1), 2, ceil_mode=self.ceil))
         return F.dropout(x, self.dropout, self.training).unflatten(0, (B, P))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mbml.nets.stacked import Linear
+
 
 class MLP(nn.Sequential):
     """Linear layers with an activation between them, over the last dimension of `x [..., D]`.
@@ -33,7 +35,7 @@ class MLP(nn.Sequential):
             raise ValueError(f"every layer needs a positive width, not {widths}")
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
-            layers += [nn.Linear(a, b)] if i == 0 else [activation(), nn.Linear(a, b)]
+            layers += [Linear(a, b)] if i == 0 else [activation(), Linear(a, b)]
         super().__init__(*layers)
         self.features = out_features
 

@@ -98,8 +98,11 @@ class TaskNorm(nn.Module):
 
     def _normalise(self, x: Tensor, source: Tensor) -> Tensor:
         """x by the statistics of `source`, task by task."""
-        if len(x) == 1 and x is source and x.shape[1]:
-            return F.batch_norm(x[0], None, None, self.weight, self.bias, True, 0.0, self.eps)[None]
+        if not x.shape[1]:
+            return x  # no point, nothing to normalise
+        if len(x) == 1 and x is source:
+            weight, bias = (p if p is None else p.flatten() for p in (self.weight, self.bias))
+            return F.batch_norm(x[0], None, None, weight, bias, True, 0.0, self.eps)[None]
         return self._affine(x, *_moments(source))
 
     def _affine(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from mbml.nets.film import Film, modulate
 from mbml.nets.norm import TaskNorm
+from mbml.nets.stacked import Conv2d
 
 
 class ResidualBlock(nn.Module):
@@ -26,9 +27,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         widths = [in_channels, channels, channels]
         self.convs = nn.ModuleList(
-            nn.Conv2d(width, channels, 3, padding=1, bias=False) for width in widths
+            Conv2d(width, channels, 3, padding=1, bias=False) for width in widths
         )
-        self.shortcut = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.shortcut = Conv2d(in_channels, channels, 1, bias=False)
         # TensorFlow's momentum .95 keeps the old value; torch counts the weight of the new one.
         self.norms = nn.ModuleList(
             TaskNorm(channels, norm, momentum=0.05, eps=1e-3) for _ in range(4)
@@ -41,7 +42,7 @@ class ResidualBlock(nn.Module):
         B, P = x.shape[:2]
 
         def convolve(conv: nn.Module, norm: nn.Module, x: Tensor, film: Film | None) -> Tensor:
-            return modulate(norm(conv(x.flatten(0, 1)).unflatten(0, (B, P)), split), film)
+            return modulate(norm(conv(x), split), film)
 
         shortcut = convolve(self.shortcut, self.norms[3], x, None)
         x = F.silu(convolve(self.convs[0], self.norms[0], x, film[0]))

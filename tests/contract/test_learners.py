@@ -21,6 +21,7 @@ from mbml.learners.amortized.np import NP
 from mbml.learners.amortized.samovar import Samovar
 from mbml.learners.amortized.tadam import Tadam
 from mbml.learners.amortized.versa import Versa
+from mbml.learners.gradient.maml import Fomaml, Maml
 from mbml.learners.metric.prototypical import Prototypical
 from mbml.nets.class_wise import ClassAttention, ClassDecoder, ClassEncoder, ClassLatentEncoder
 from mbml.objectives import Loss
@@ -88,6 +89,14 @@ def anp() -> ANP:
 
 
 SMALL: dict[str, tuple[Callable[[], Learner], Callable[..., Episodes]]] = {
+    **{
+        name: (lambda kind=kind: kind(net=nets.MLP(D, [8], 6), ways=N, rate=0.1), classification)
+        for name, kind in {"maml": Maml, "fomaml": Fomaml}.items()
+    },
+    **{
+        f"maml, {norm}": (lambda norm=norm: Maml(net=conv(norm), ways=N, rate=0.1), images)
+        for norm in ("transductive", "support")
+    },
     "prototypical": (lambda: Prototypical(net=nets.MLP(D, [8], 6)), classification),
     "prototypical, cosine": (
         lambda: Prototypical(net=nets.MLP(D, [8], 6), distance="cosine"),

@@ -47,7 +47,7 @@ def test_modulation_follows_the_norm_and_precedes_the_activation():
     x = torch.randn(1, 4, 1, 16, 16, generator=torch.Generator().manual_seed(1))
     expected = x[0]
     for block, (scale, shift) in zip(net.blocks, film(net, tasks=1), strict=True):
-        h = block.norm(block.conv(expected)[None])[0]
+        h = block.norm(block.conv(expected[None]))[0]
         h = scale[0, :, None, None] * h + shift[0, :, None, None]
         expected = F.max_pool2d(F.relu(h), 2)
     torch.testing.assert_close(net(x, film=film(net, tasks=1))[0], expected.flatten(1))

@@ -1,0 +1,1 @@
+"""Learners that adapt weights to a task by gradient steps."""
