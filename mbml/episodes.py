@@ -55,6 +55,12 @@ class Examples:
         return replace(self, x=self.x[tasks], y=None if self.y is None else self.y[tasks])
 
 
+def at_hand(y: Tensor) -> bool:
+    """Whether code may decide by the values of `y`: not on a GPU, for which the host would have to
+    wait, nor while torch.compile reads the code, which such a decision would cut in two."""
+    return y.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def check_labels(y: Tensor, ways: int, *, wait: bool = False) -> None:
     """Refuse what are not labels `[B, S]` of `ways` classes.
 
@@ -68,7 +74,7 @@ def check_labels(y: Tensor, ways: int, *, wait: bool = False) -> None:
         raise ValueError(
             f"labels are int64 of shape [tasks, points], not {y.dtype} of shape {list(y.shape)}"
         )
-    if y.numel() and (wait or y.device.type == "cpu"):
+    if y.numel() and (wait or at_hand(y)):
         least, most = (int(end) for end in y.aminmax())
         if least < 0 or most >= ways:
             raise ValueError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mbml.episodes import check_labels
+from mbml.episodes import at_hand, check_labels
 
 MOST_NUMBERS = 2**31  # held at once: 8 GB
 
@@ -58,7 +58,7 @@ def check_classes(labels: Tensor, ways: int | None, *, wait: bool = False) -> No
             f"tasks of {ways} classes with {S} labelled points: every class needs one at least"
         )
     afford(B * S * ways // 4, f"{ways} classes with {S} labelled points")  # `members`, a byte each
-    if wait or labels.device.type == "cpu":
+    if wait or at_hand(labels):
         counts = labels.new_zeros(B, ways).scatter_add_(1, labels, torch.ones_like(labels))
         if not counts.all():
             task, label = (counts == 0).nonzero()[0].tolist()

@@ -66,3 +66,15 @@ def test_distances_by_a_loop():
     torch.testing.assert_close(squared_euclidean(u, v), torch.cdist(u, v) ** 2)
     angle = torch.cosine_similarity(u[:, :, None], v[:, None], dim=-1)
     torch.testing.assert_close(cosine(u, v), 1 - angle)
+
+
+def test_labels_out_of_sight_are_looked_at_by_those_who_wait(monkeypatch):
+    monkeypatch.setattr("mbml.inference.class_means.at_hand", lambda y: False)
+    monkeypatch.setattr("mbml.episodes.at_hand", lambda y: False)
+    for labels, complaint in (
+        (torch.tensor([[0, 0, 2, 2]]), "class 1 of task 0 has no support point"),
+        (torch.tensor([[0, 1, 3, 2]]), "lie in 0..2, and these in 0..3"),
+    ):
+        check_classes(labels, 3)
+        with pytest.raises(ValueError, match=complaint):
+            check_classes(labels, 3, wait=True)
