@@ -74,9 +74,11 @@ def run(
     # there are several processes, so that it shows once.
     source, validation, test = _sources(recipe, torch.device("cpu"))
     learner = build(recipe, source.image_set, seed=seed)
-    _begin(folder, recipe)
+    _check_begun(folder, recipe)
     fabric = launch(device, devices, precision)
     place = fabric.device
+    if fabric.is_global_zero:
+        _begin(folder, recipe)
     if place.type != "cpu":
         source, validation, test = _sources(recipe, place)
     history = fit(
@@ -328,27 +330,30 @@ def _measure(
     )
 
 
-def _begin(folder: Path, recipe: Recipe) -> None:
-    """Write down what a run is, or see that it is still the same.
+def _check_begun(folder: Path, recipe: Recipe) -> None:
+    """See that a run is still what it was.
 
     Raises:
-        ValueError: if the run was begun with other settings of anything but the test.
+        ValueError: if it was begun with other settings of anything but the test.
     """
     path = folder / "recipe.yaml"
-    keys = recipe.model_dump(mode="json", by_alias=True)
     if path.exists():
         begun = recipes.parse(path.read_text(encoding="utf-8"), name=recipe.name, where=str(path))
         then = dict(_flat(begun.model_dump(mode="json", by_alias=True)))
-        for key, now in _flat(keys):
+        for key, now in _flat(recipe.model_dump(mode="json", by_alias=True)):
             if key.split(".")[0] not in ("published", "protocol") and then.get(key) != now:
                 raise ValueError(
                     f"{folder} was begun with {key}={then.get(key)!r}, and the recipe now has "
                     f"{now!r}: move that folder away to begin anew"
                 )
+
+
+def _begin(folder: Path, recipe: Recipe) -> None:
+    """Write down what a run is."""
     folder.mkdir(parents=True, exist_ok=True)
+    keys = recipe.model_dump(mode="json", by_alias=True)
     text = yaml.safe_dump(keys, sort_keys=False, default_flow_style=None)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:  # of several processes, one
-        write_atomically(path, text.encode())
+    write_atomically(folder / "recipe.yaml", text.encode())
 
 
 def _flat(keys: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
