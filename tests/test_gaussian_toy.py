@@ -1,13 +1,14 @@
 """The stacked trainer against autograd, finite differences, and `fit` step by step."""
 
 import math
+from unittest import mock
 
 import pytest
 import torch
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from mbml import gaussian_toy
+from mbml import gaussian_toy, noise
 from mbml.episodes import Episodes, Examples
 from mbml.fit import fit
 from mbml.gaussian_toy import GaussianToy, Stack, train
@@ -30,18 +31,20 @@ def training(dtype=torch.float64):
 
 
 class Recorder(AmortizedGaussian):
-    """Notes the noise that its loss is about to draw."""
+    """Notes the noise that its loss draws."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
         self.noises = []
 
     def loss(self, episodes, progress=0.0):
-        state = torch.get_rng_state()
-        shape = (self.draws, episodes.num_tasks, 1)
-        self.noises.append(torch.randn(shape, dtype=episodes.query.y.dtype)[..., 0])
-        torch.set_rng_state(state)
-        return super().loss(episodes, progress)
+        def normal(shape, like, generator=None):
+            eps = noise.normal(shape, like, generator)
+            self.noises.append(eps[..., 0])
+            return eps
+
+        with mock.patch("mbml.distributions.normal", normal):
+            return super().loss(episodes, progress)
 
 
 def flat(module):
