@@ -31,7 +31,7 @@ def training(dtype=torch.float64):
 
 
 class Recorder(AmortizedGaussian):
-    """Notes the noise that its loss draws."""
+    """Notes the noise that its loss draws; zeros where it draws none."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
@@ -43,6 +43,8 @@ class Recorder(AmortizedGaussian):
             self.noises.append(eps[..., 0])
             return eps
 
+        if self.estimator == "exact":
+            self.noises.append(torch.zeros(self.draws, episodes.num_tasks))
         with mock.patch("mbml.distributions.normal", normal):
             return super().loss(episodes, progress)
 
