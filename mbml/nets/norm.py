@@ -75,9 +75,9 @@ class TaskNorm(nn.Module):
     def _all(self, x: Tensor) -> Tensor:
         if len(x) == 1:
             # One task: torch's fused kernel computes the same and updates the averages.
+            flat, m, eps = x.flatten(0, 1), self.momentum, self.eps
             mean, var = self.running_mean, self.running_var
-            y = F.batch_norm(x[0], mean, var, self.weight, self.bias, True, self.momentum, self.eps)
-            return y[None]
+            return F.batch_norm(flat, mean, var, self.weight, self.bias, True, m, eps)[None]
         mean, var = _moments(x)
         points = x[:, :, 0].numel() // len(x)
         with torch.no_grad():
@@ -102,7 +102,10 @@ class TaskNorm(nn.Module):
             return x  # no point, nothing to normalise
         if len(x) == 1 and x is source:
             weight, bias = (p if p is None else p.flatten() for p in (self.weight, self.bias))
-            return F.batch_norm(x[0], None, None, weight, bias, True, 0.0, self.eps)[None]
+            # a view (the gradient of an index would be a copy among zeros) in the one layout in
+            # which its gradient too is fast
+            flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            return F.batch_norm(flat, None, None, weight, bias, True, 0.0, self.eps)[None]
         return self._affine(x, *_moments(source))
 
     def _affine(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:

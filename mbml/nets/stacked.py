@@ -43,7 +43,11 @@ class Conv2d(nn.Conv2d):
             return super().forward(x.flatten(0, 1)).unflatten(0, (B, P))
         bias = None if self.bias is None else self.bias.flatten()
         if B == 1:
-            return self._conv_forward(x[0], self.weight[0], bias)[None]
+            # views, because the gradient of an index is a copy among zeros; and channels last
+            # before every layer, because mixed layouts make the backward passes slow
+            x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            y = self._conv_forward(x, self.weight.flatten(0, 1), bias)
+            return y.unflatten(0, (B, P))
         # each task's channels are a group of their own: [P, B C, H, W]
         x = x.transpose(0, 1).flatten(1, 2)
         weight = self.weight.flatten(0, 1)
