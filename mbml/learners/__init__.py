@@ -10,6 +10,7 @@ from mbml.learners.base import (
     methods,
     register,
 )
+from mbml.learners.bayes import abml, llama, platipus  # noqa: F401
 from mbml.learners.generative import vae  # noqa: F401
 from mbml.learners.gradient import maml  # noqa: F401
 from mbml.learners.metric import prototypical  # noqa: F401

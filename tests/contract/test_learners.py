@@ -21,6 +21,9 @@ from mbml.learners.amortized.np import NP
 from mbml.learners.amortized.samovar import Samovar
 from mbml.learners.amortized.tadam import Tadam
 from mbml.learners.amortized.versa import Versa
+from mbml.learners.bayes.abml import Abml
+from mbml.learners.bayes.llama import Llama
+from mbml.learners.bayes.platipus import Platipus
 from mbml.learners.gradient.maml import Fomaml, Maml
 from mbml.learners.metric.prototypical import Prototypical
 from mbml.nets.class_wise import ClassAttention, ClassDecoder, ClassEncoder, ClassLatentEncoder
@@ -97,6 +100,21 @@ SMALL: dict[str, tuple[Callable[[], Learner], Callable[..., Episodes]]] = {
         f"maml, {norm}": (lambda norm=norm: Maml(net=conv(norm), ways=N, rate=0.1), images)
         for norm in ("transductive", "support")
     },
+    **{
+        name: (lambda kind=kind: kind(net=nets.MLP(D, [8], 6), ways=N, rate=0.1), classification)
+        for name, kind in {"abml": Abml, "platipus": Platipus, "llama": Llama}.items()
+    },
+    **{
+        f"{name}, {norm}": (
+            lambda kind=kind, norm=norm: kind(net=conv(norm), ways=N, rate=0.1, test_draws=0),
+            images,
+        )
+        for name, kind in {"abml": Abml, "platipus": Platipus, "llama": Llama}.items()
+        for norm in ("transductive", "support")
+    },
+    "llama, last layer": (
+        lambda: Llama(net=nets.MLP(D, [8], 6), ways=N, rate=0.1, layers="last"), classification
+    ),
     "prototypical": (lambda: Prototypical(net=nets.MLP(D, [8], 6)), classification),
     "prototypical, cosine": (
         lambda: Prototypical(net=nets.MLP(D, [8], 6), distance="cosine"),
@@ -361,7 +379,7 @@ def test_a_weight_that_is_not_a_number_is_one_clear_error(case):
 
 def test_a_number_of_draws_that_is_none(name, case):
     learner, tasks = case
-    if name.split(",")[0] not in {"versa", "samovar", "np", "anp"}:
+    if name.split(",")[0] not in {"versa", "samovar", "np", "anp", "abml", "platipus", "llama"}:
         return  # deterministic, whatever is asked for
     for draws in (-1, 1.5):
         with pytest.raises(ValueError, match=f"draws={draws} must be a whole number"):

@@ -1,0 +1,1 @@
+"""Learners with a distribution over the weights of a task."""
