@@ -151,10 +151,12 @@ def evaluate(
 
 def build(recipe: Recipe, image_set: images.ImageSet, *, seed: int) -> nn.Module:
     """A recipe's learner on its network, for the images of a training set, with the weights of a
-    seed. A learner that takes `classes` is told how many there are.
+    seed. A learner that takes `classes` is told how many there are, and one that takes `ways` (its
+    last layer has an output a class) those of the tasks.
 
     Raises:
-        ValueError: for a method, a network or a setting that there is not.
+        ValueError: for a method, a network or a setting that there is not, or a test of another
+            number of ways than such a learner is trained on.
     """
     channels, height, width = image_set.images.shape[1:]
     if height != width:
@@ -162,13 +164,18 @@ def build(recipe: Recipe, image_set: images.ImageSet, *, seed: int) -> nn.Module
             f"networks take square images, and {image_set.name}'s are {height}x{width}"
         )
     kind, backbone = learners.get(recipe.method), recipe.net.name
-    _check(recipe.learner, kind, {"net", "classes"}, of=recipe.method)
+    known = {"classes": len(image_set.classes), "ways": recipe.train.way}
+    _check(recipe.learner, kind, {"net", *known}, of=recipe.method)
     if backbone in nets.BACKBONES:
         images_say = {"in_channels", "image_size"}
         of = f"network {backbone!r}"
         _check(recipe.net.settings, nets.BACKBONES[backbone], images_say, of=of)
-    takes_classes = "classes" in inspect.signature(kind).parameters
-    told = {"classes": len(image_set.classes)} if takes_classes else {}
+    told = {key: known[key] for key in known.keys() & inspect.signature(kind).parameters.keys()}
+    if "ways" in told and recipe.train.way != recipe.protocol.way:
+        raise ValueError(
+            f"{recipe.method} has an output a class: trained {recipe.train.way}-way it cannot be "
+            f"tested {recipe.protocol.way}-way"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = nets.build(backbone, in_channels=channels, image_size=height, **recipe.net.settings)

@@ -28,7 +28,8 @@ def test_what_a_shipped_recipe_names_exists(name):
     twin = recipe.method in ("versa", "samovar") and recipe.dataset == "omniglot"  # of one on glyphs
     assert (recipe.published is None) == (recipe.dataset == "glyphs" or twin)
     kind = learners.get(recipe.method)
-    told = {"classes": 64} if "classes" in inspect.signature(kind).parameters else {}
+    takes = inspect.signature(kind).parameters
+    told = {key: value for key, value in {"classes": 64, "ways": 5}.items() if key in takes}
     with torch.device("meta"):  # shapes without numbers
         net = nets.build(recipe.net.name, in_channels=1, image_size=84, **recipe.net.settings)
         kind(net=net, **told, **recipe.learner)
@@ -57,6 +58,13 @@ def test_published_numbers_are_those_of_the_paper():
         accuracy = recipes.load(name).published.metrics["accuracy"]
         assert accuracy.mean == pytest.approx(mean / 100)
         assert accuracy.ci95 == (ci95 and pytest.approx(ci95 / 100))
+
+
+def test_published_numbers_of_maml():
+    """Finn et al. 2017, Table 1."""
+    for shot, mean, ci95 in ((1, 0.4870, 0.0184), (5, 0.6311, 0.0092)):
+        accuracy = recipes.load(f"maml-miniimagenet-{shot}shot").published.metrics["accuracy"]
+        assert (accuracy.mean, accuracy.ci95) == (mean, ci95)
 
 
 def test_the_tables_of_the_samovar_paper_typed_a_second_time():

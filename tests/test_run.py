@@ -101,6 +101,17 @@ def test_every_recipe_of_the_package_can_be_built():
             run.build(recipe, pictures, seed=0)
 
 
+def test_a_learner_with_an_output_a_class_is_told_how_many_and_tested_on_as_many():
+    net = recipes.Net(name="conv4", norm="support", channels=4)
+    update = {"method": "maml", "learner": {}, "net": net}
+    recipe, pictures = RECIPE.model_copy(update=update), noise((1, 28, 28))
+    with pytest.raises(ValueError, match="trained 20-way it cannot be tested 5-way"):
+        run.build(recipe, pictures, seed=0)
+    train = recipe.train.model_copy(update={"way": 5})
+    learner = run.build(recipe.model_copy(update={"train": train}), pictures, seed=0)
+    assert learner.model.head.out_features == 5
+
+
 def test_sgd_with_momentum():
     keys = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
     sgd = RECIPE.model_copy(update={"optimizer": recipes.Optimizer(**keys)})
