@@ -12,7 +12,15 @@ from mbml.learners.base import (
 )
 from mbml.learners.bayes import abml, llama, platipus  # noqa: F401
 from mbml.learners.generative import vae  # noqa: F401
-from mbml.learners.gradient import maml  # noqa: F401
+from mbml.learners.gradient import (  # noqa: F401
+    alpha_maml,
+    cavia,
+    imaml,
+    maml,
+    maml_plus_plus,
+    meta_sgd,
+    reptile,
+)
 from mbml.learners.metric import prototypical  # noqa: F401
 
 __all__ = [

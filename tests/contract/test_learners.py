@@ -24,7 +24,13 @@ from mbml.learners.amortized.versa import Versa
 from mbml.learners.bayes.abml import Abml
 from mbml.learners.bayes.llama import Llama
 from mbml.learners.bayes.platipus import Platipus
+from mbml.learners.gradient.alpha_maml import AlphaMaml
+from mbml.learners.gradient.cavia import Cavia
+from mbml.learners.gradient.imaml import Imaml
 from mbml.learners.gradient.maml import Fomaml, Maml
+from mbml.learners.gradient.maml_plus_plus import MamlPlusPlus
+from mbml.learners.gradient.meta_sgd import MetaSgd
+from mbml.learners.gradient.reptile import Reptile
 from mbml.learners.metric.prototypical import Prototypical
 from mbml.nets.class_wise import ClassAttention, ClassDecoder, ClassEncoder, ClassLatentEncoder
 from mbml.objectives import Loss
@@ -91,15 +97,27 @@ def anp() -> ANP:
     )
 
 
+# of one constructor: they adapt all weights of the network
+GRADIENT = {
+    "maml": Maml, "fomaml": Fomaml, "meta-sgd": MetaSgd, "alpha-maml": AlphaMaml,
+    "maml++": MamlPlusPlus, "reptile": Reptile, "imaml": Imaml,
+}
+
 SMALL: dict[str, tuple[Callable[[], Learner], Callable[..., Episodes]]] = {
     **{
         name: (lambda kind=kind: kind(net=nets.MLP(D, [8], 6), ways=N, rate=0.1), classification)
-        for name, kind in {"maml": Maml, "fomaml": Fomaml}.items()
+        for name, kind in GRADIENT.items()
     },
     **{
-        f"maml, {norm}": (lambda norm=norm: Maml(net=conv(norm), ways=N, rate=0.1), images)
+        f"{name}, {norm}": (
+            lambda kind=kind, norm=norm: kind(net=conv(norm), ways=N, rate=0.1, steps=2), images
+        )
+        for name, kind in (GRADIENT | {"cavia": Cavia}).items()
         for norm in ("transductive", "support")
     },
+    "cavia": (
+        lambda: Cavia(net=nets.MLP(D + 3, [8], 6), ways=N, context=3, rate=0.1), classification
+    ),
     **{
         name: (lambda kind=kind: kind(net=nets.MLP(D, [8], 6), ways=N, rate=0.1), classification)
         for name, kind in {"abml": Abml, "platipus": Platipus, "llama": Llama}.items()
