@@ -4,9 +4,9 @@ r"""Meta-SGD (Li, Zhou, Chen and Li 2017): MAML that learns how far to step, wei
           \qquad \min_{\theta, \alpha} \; \mathcal L_Q(\phi_K),
 
 with a learned alpha of the shape of theta. Its entries turn and stretch the gradient, and they may
-become negative: a weight that had better climb the support loss does so. Some public code clamps
-them at 0; here nothing is clamped. What differs from `maml` is the rate, and nothing else: with
-all entries equal and fixed it is MAML.
+become negative: a weight that had better climb the support loss does so, and nothing is clamped.
+What differs from `maml` is the rate, and nothing else: with all entries equal and fixed it is MAML.
+Rates that are learned for one step are good for that step: more of them at test may diverge.
 
 The paper draws alpha from U(0.005, 0.1) and takes one step. miniImageNet, 5-way, 1 / 5 shots:
 50.47 +- 1.87 / 64.03 +- 0.94.

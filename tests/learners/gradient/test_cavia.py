@@ -44,6 +44,8 @@ def test_without_context_the_network_is_itself():
     x = sines().support.x
     padded = torch.cat([x, torch.zeros(3, 5, 2, dtype=x.dtype)], dim=-1)
     assert_close(plain.outputs(plain.weights(3), x, 5), plain.model(padded))
+    still = cavia(steps=0)
+    assert_close(still.predict(sines().support, x).mean, still.model(padded))
 
 
 @pytest.mark.parametrize("layer", [0, 3])

@@ -42,6 +42,12 @@ def test_a_rate_moves_its_own_weight_and_may_be_negative():
             > learner.support_loss(before, tasks.support)).all()
 
 
+def test_no_step_is_one_model_for_all_tasks():
+    learner, tasks = smooth(MetaSgd, steps=0), sines()
+    mean = learner.predict(tasks.support, tasks.query.x).mean
+    assert_close(mean, learner.model(tasks.query.x))
+
+
 def test_rates_begin_in_the_range_of_the_paper():
     rates = torch.cat([r.flatten() for r in MetaSgd(net=nets.MLP(1, [100, 100], 1)).rates])
     assert rates.min() >= 0.005 and rates.max() <= 0.1
