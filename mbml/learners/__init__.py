@@ -10,7 +10,7 @@ from mbml.learners.base import (
     methods,
     register,
 )
-from mbml.learners.bayes import abml, llama, platipus  # noqa: F401
+from mbml.learners.bayes import abml, bmaml, emaml, llama, platipus  # noqa: F401
 from mbml.learners.generative import vae  # noqa: F401
 from mbml.learners.gradient import (  # noqa: F401
     alpha_maml,

@@ -22,6 +22,8 @@ from mbml.learners.amortized.samovar import Samovar
 from mbml.learners.amortized.tadam import Tadam
 from mbml.learners.amortized.versa import Versa
 from mbml.learners.bayes.abml import Abml
+from mbml.learners.bayes.bmaml import Bmaml
+from mbml.learners.bayes.emaml import Emaml
 from mbml.learners.bayes.llama import Llama
 from mbml.learners.bayes.platipus import Platipus
 from mbml.learners.gradient.alpha_maml import AlphaMaml
@@ -133,6 +135,26 @@ SMALL: dict[str, tuple[Callable[[], Learner], Callable[..., Episodes]]] = {
     "llama, last layer": (
         lambda: Llama(net=nets.MLP(D, [8], 6), ways=N, rate=0.1, layers="last"), classification
     ),
+    **{
+        f"{name}{', last layer' if last else ''}": (
+            lambda kind=kind, last=last: kind(
+                net=nets.MLP(D, [8], 6), ways=N, rate=0.1, particles=3, last_layer=last
+            ),
+            classification,
+        )
+        for name, kind in {"emaml": Emaml, "bmaml": Bmaml}.items()
+        for last in (False, True)
+    },
+    **{
+        f"{name}, {norm}{', last layer' if last else ''}": (
+            lambda kind=kind, norm=norm, last=last: kind(
+                net=conv(norm), ways=N, rate=0.1, particles=2, last_layer=last
+            ),
+            images,
+        )
+        for name, kind in {"emaml": Emaml, "bmaml": Bmaml}.items()
+        for norm, last in (("transductive", False), ("support", False), ("support", True))
+    },
     "prototypical": (lambda: Prototypical(net=nets.MLP(D, [8], 6)), classification),
     "prototypical, cosine": (
         lambda: Prototypical(net=nets.MLP(D, [8], 6), distance="cosine"),
