@@ -136,7 +136,7 @@ def errors(steps: Sequence[int], found: Mapping[str, Sequence[Estimate]],
     ticks = [0.1, 0.2, 0.5, 1, 2, 5]
     ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
     ax.set_yticks([], minor=True)
-    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.72))
+    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.68))
     return fig, data
 
 
