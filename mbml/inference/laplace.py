@@ -21,7 +21,7 @@ it underflows, the clamp answers instead, and no gradient is left. Here :math:`\
           \log\det H = \log\det (A A^\top + \tau I_R) + (P - R) \log \tau,
 
 in 64 bits. So P, the number of weights, may be large where the points are few, and nothing is
-approximated: no Kronecker factors, no diagonal.
+approximated. Where both are large there are Kronecker factors (`mbml.inference.kronecker`).
 """
 
 from __future__ import annotations
@@ -96,13 +96,12 @@ class Curvature:
         s, V = self._spectrum
         high, low = (s + self.tau).sqrt(), math.sqrt(self.tau)
         if self._primal:
-            x = ((noise[..., None, :] @ V) / high[:, None]) @ V.mT
+            x = _by(_by(noise, V) / high, V.mT)
         else:
             # A A^T = V s V^T:  H^-1/2 = (I - A^T V [1 / (high (low + high))] V^T A) / low
             U = self._wide.mT @ V
-            x = noise[..., None, :]
-            x = (x - ((x @ U) / (high * (low + high))[:, None]) @ U.mT) / low
-        return x.squeeze(-2).to(self.rows.dtype)
+            x = (noise - _by(_by(noise, U) / (high * (low + high)), U.mT)) / low
+        return x.to(self.rows.dtype)
 
     @property
     def _primal(self) -> bool:
@@ -110,8 +109,7 @@ class Curvature:
 
     @cached_property
     def _wide(self) -> Tensor:
-        # (32 bits on the one kind of device that has no more)
-        return self.rows if self.rows.device.type == "mps" else self.rows.double()
+        return precise(self.rows)
 
     @property
     def _small(self) -> Tensor:
@@ -121,10 +119,8 @@ class Curvature:
 
     @cached_property
     def _spectrum(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (which rounding alone can make negative) and eigenvectors of it."""
-        failed = ~self._small.isfinite().all(-1).all(-1)
-        s, V = torch.linalg.eigh(self._small.masked_fill(failed[:, None, None], 0))
-        return s.clamp_min(0).masked_fill(failed[:, None], math.nan), V
+        """Of the smaller one."""
+        return spectrum(self._small)
 
     @cached_property
     def _factor(self) -> Tensor:
@@ -204,3 +200,21 @@ def log_evidence(log_joint: Tensor, curvature: Curvature) -> Tensor:
     P = curvature.rows.shape[-1]
     # log p(D) = log p(D, phi) + P/2 log 2 pi - 1/2 log det H
     return log_joint + 0.5 * (P * LOG_2PI - curvature.log_det())
+
+
+def _by(v: Tensor, M: Tensor) -> Tensor:
+    """`v [L, B, P] -> v M [L, B, R]`, one product a task for all draws."""
+    return torch.einsum("lbp,bpr->lbr", v, M)
+
+
+def precise(x: Tensor) -> Tensor:
+    """In 64 bits, but for the one kind of device that has no more than 32."""
+    return x if x.device.type == "mps" else x.double()
+
+
+def spectrum(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues `[B, I]` and eigenvectors `[B, I, I]` of matrices that are positive semidefinite
+    but for rounding. Where a matrix is not finite, neither are its eigenvalues."""
+    failed = ~matrix.isfinite().all(-1).all(-1)
+    values, vectors = torch.linalg.eigh(matrix.masked_fill(failed[:, None, None], 0))
+    return values.clamp_min(0).masked_fill(failed[:, None], math.nan), vectors

@@ -132,9 +132,15 @@ SMALL: dict[str, tuple[Callable[[], Learner], Callable[..., Episodes]]] = {
         for name, kind in {"abml": Abml, "platipus": Platipus, "llama": Llama}.items()
         for norm in ("transductive", "support")
     },
-    "llama, last layer": (
-        lambda: Llama(net=nets.MLP(D, [8], 6), ways=N, rate=0.1, layers="last"), classification
-    ),
+    **{
+        f"llama, {kind}": (
+            lambda kind=kind, draws=draws: Llama(
+                net=nets.MLP(D, [8], 6), ways=N, rate=0.1, curvature=kind, test_draws=draws
+            ),
+            classification,
+        )
+        for kind, draws in (("last", 100), ("kronecker", 0))
+    },
     **{
         f"{name}{', last layer' if last else ''}": (
             lambda kind=kind, last=last: kind(

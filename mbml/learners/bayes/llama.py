@@ -13,9 +13,9 @@ with :math:`\hat\phi` the weights that MAML adapts. Likelihoods are sums over th
 :math:`\tfrac \tau 2 \|\hat\phi - \theta\|^2`, is left out as in the paper.
 
 The curvature is the generalised Gauss-Newton matrix, exact, by Cholesky factors
-(`mbml.inference.laplace`); the paper has Kronecker factors of Fisher's information. Its weight there was
-1e-6, chosen by cross-validation: the published gain over MAML, 0.7 points within intervals of 1.8, is
-that of an almost absent term.
+(`mbml.inference.laplace`); or its Kronecker factors, as in the paper (`mbml.inference.kronecker`). The
+paper's weight of it was 1e-6, chosen by cross-validation: the published gain over MAML, 0.7 points
+within intervals of 1.8, is that of an almost absent term.
 
 **Precision of the prior.** In directions of which the data say little, K steps of rate alpha on a mean
 over S points give what a Gaussian prior of precision :math:`\tau = S / (K \alpha)` on the sum would
@@ -37,12 +37,13 @@ from torch import Tensor, nn
 
 from mbml.episodes import Episodes, Examples
 from mbml.inference.flat import flatten, unflatten
+from mbml.inference.kronecker import Kronecker, kfac
 from mbml.inference.laplace import Curvature, ggn
 from mbml.learners.base import register
 from mbml.learners.bayes.drawn import Drawn, repeat, repeat_examples, unfold
 from mbml.learners.gradient.adapted import SQUARED_ERROR
 from mbml.names import one_of
-from mbml.nets.stacked import Linear
+from mbml.nets.stacked import Conv2d, Linear
 from mbml.objectives import Loss, exact
 from mbml.predictive import Predictive
 
@@ -54,19 +55,20 @@ class Llama(Drawn):
     Args:
         eta: weight of the log-determinant; 1/2 is Laplace's, 0 is MAML.
         tau: precision of the prior; None is what the descent implies, S / (K alpha).
-        layers: whose weights the curvature is of (and whose are drawn): "all" of them, or the
-            "last" linear layer, for networks whose derivatives by all weights fill the memory.
+        curvature: "exact"; or for networks whose derivatives by all weights fill the memory "last",
+            exact for the last linear layer, whose weights alone are drawn then, or "kronecker", for
+            all linear layers and convolutions.
         net, ways, noise, rate, steps, test_steps, test_draws: as `Drawn`.
 
     Raises:
         ValueError: for an eta that is negative or not finite, a tau that is not positive, zero
-            steps without a tau, unknown layers or no linear one, and as `Drawn`.
+            steps without a tau, an unknown curvature or no layer to take it of, and as `Drawn`.
     """
 
     def __init__(
         self, *, net: nn.Module, ways: int | None = None, noise: float = SQUARED_ERROR,
         rate: float = 0.01, steps: int = 1, test_steps: int | None = None, test_draws: int = 100,
-        eta: float = 0.5, tau: float | None = None, layers: str = "all",
+        eta: float = 0.5, tau: float | None = None, curvature: str = "exact",
     ) -> None:
         super().__init__(
             net=net, ways=ways, noise=noise, rate=rate, steps=steps, test_steps=test_steps,
@@ -79,16 +81,17 @@ class Llama(Drawn):
         if tau is not None and not 0 < tau < math.inf:
             raise ValueError(f"tau={tau} must be positive and finite")
         self.eta, self.tau = eta, tau
-        self.names = list(self.shapes)
-        if one_of(layers, ("all", "last"), what="layers") == "last":
-            linear = [name for name, m in self.model.named_modules() if isinstance(m, Linear)]
-            if not linear:
-                raise ValueError("layers='last' needs a network with a linear layer")
-            self.names = [n for n in self.names if n.rpartition(".")[0] == linear[-1]]
+        self.kind = one_of(curvature, ("exact", "last", "kronecker"), what="curvature")
+        kinds = {"exact": nn.Module, "last": Linear, "kronecker": (Linear, Conv2d)}[self.kind]
+        layers = [name for name, m in self.model.named_modules() if isinstance(m, kinds)]
+        if not layers:
+            raise ValueError(f"curvature={curvature!r} needs a network with a linear layer")
+        layers = layers[-1:] if self.kind == "last" else layers
+        self.names = [name for name in self.shapes if name.rpartition(".")[0] in layers]
 
-    def curvature(
+    def around(
         self, weights: Mapping[str, Tensor], support: Examples, query_x: Tensor | None, steps: int
-    ) -> Curvature:
+    ) -> Curvature | Kronecker:
         """H at a task's weights `[B, ...]`, of the query points, or of the support points."""
         S = support.x.shape[1]
 
@@ -100,6 +103,8 @@ class Llama(Drawn):
 
         # the prior to which K steps of rate alpha amount: S / (K alpha)
         tau = S / (steps * self.rate) if self.tau is None else self.tau
+        if self.kind == "kronecker":
+            return kfac(self.model, outputs, weights, self.likelihood, tau)
         return ggn(outputs, {name: weights[name] for name in self.names}, self.likelihood, tau)
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
@@ -109,7 +114,7 @@ class Llama(Drawn):
         loss = exact(self.likelihood(outputs).log_prob(query.y))
         if self.eta == 0:
             return loss
-        log_det = self.curvature(adapted, support, query.x, self.steps).log_shrinkage().mean()
+        log_det = self.around(adapted, support, query.x, self.steps).log_shrinkage().mean()
         # (-log p(Q | phi) + eta log det(H / tau)) / Q
         total = loss.total + self.eta * log_det / query.x.shape[1]
         return Loss(total, loss.parts | {"log_det": log_det.detach()})
@@ -128,7 +133,7 @@ class Llama(Drawn):
         adapted = self.adapt(support, self.test_steps)[-1]
         if draws == 0:
             return self.predictive(self.query_outputs(adapted, support, query_x)[None])
-        H = self.curvature(adapted, support, None, self.test_steps)
+        H = self.around(adapted, support, None, self.test_steps)
         centre = flatten({name: adapted[name] for name in self.names})
         shapes = {name: self.shapes[name] for name in self.names}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mbml import Examples, nets, noise
+from mbml import Episodes, Examples, nets, noise
 from mbml.inference.flat import flatten
 from mbml.learners.bayes.llama import Llama
 from mbml.learners.gradient.maml import Maml
@@ -40,7 +40,7 @@ def test_the_loss_is_mamls_and_the_determinant_of_a_dense_matrix():
                  maml.loss(tasks).total)
 
 
-@pytest.mark.parametrize("kind", [{"steps": 2}, {**CLASSES, "layers": "last"}])
+@pytest.mark.parametrize("kind", [{"steps": 2}, {**CLASSES, "curvature": "last"}, {"curvature": "kronecker"}])
 def test_gradients_are_those_of_finite_differences(kind):
     tasks = classification() if "ways" in kind else regression()
     learner = smooth(Llama, tau=2.0, **kind)
@@ -54,7 +54,7 @@ def test_the_default_prior_is_the_one_that_the_descent_implies():
     learner = Llama(net=nets.MLP(1, [], 1), rate=rate, steps=3, noise=0.3).double()
     adapted = learner.adapt(tasks.support, 3)
     moved = flatten(adapted[-1]) - flatten(adapted[0])
-    H = learner.curvature(adapted[0], tasks.support, None, 3)
+    H = learner.around(adapted[0], tasks.support, None, 3)
     assert H.tau == pytest.approx(4 / (3 * rate))
     residual = tasks.support.y - learner.outputs(adapted[0], tasks.support.x, 4)
     J = torch.cat([tasks.support.x, torch.ones_like(tasks.support.x)], -1)
@@ -77,10 +77,11 @@ def test_predictions_of_a_linear_model_have_the_variance_of_the_exact_posterior(
     assert_close(p.mean, point.mean, rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize("kind", [{}, CLASSES])
+@pytest.mark.parametrize("kind", [{}, CLASSES, {**CLASSES, "curvature": "kronecker"}])
 def test_without_draws_it_predicts_as_maml(kind):
     tasks = classification() if kind else regression()
-    llama, maml = smooth(Llama, test_draws=0, **kind), smooth(Maml, **kind)
+    llama = smooth(Llama, test_draws=0, **kind)
+    maml = smooth(Maml, **{name: value for name, value in kind.items() if name != "curvature"})
     p, q = (m.predict(tasks.support, tasks.query.x) for m in (llama, maml))
     assert_close(p.mean, q.mean)
     certain = smooth(Llama, tau=1e12, **kind).predict(tasks.support, tasks.query.x)
@@ -90,13 +91,30 @@ def test_without_draws_it_predicts_as_maml(kind):
 
 def test_the_last_layer_alone():
     tasks = classification()
-    whole, last = (smooth(Llama, layers=layers, tau=2.0, **CLASSES) for layers in ("all", "last"))
+    whole, last = (smooth(Llama, curvature=kind, tau=2.0, **CLASSES) for kind in ("exact", "last"))
     adapted = whole.adapt(tasks.support, 1)[-1]
-    of_whole = whole.curvature(adapted, tasks.support, None, 1).matrix
-    of_last = last.curvature(adapted, tasks.support, None, 1).matrix
+    of_whole = whole.around(adapted, tasks.support, None, 1).matrix
+    of_last = last.around(adapted, tasks.support, None, 1).matrix
     assert of_last.shape[-1] == 4 * 3 + 3 and last.names == ["head.weight", "head.bias"]
     assert_close(of_last, of_whole[:, -15:, -15:])
     assert last.predict(tasks.support, tasks.query.x).draws == 100
+
+
+@pytest.mark.parametrize("norm", ["transductive", "support"])
+def test_images_by_kronecker_factors(norm):
+    torch.manual_seed(0)
+    net = nets.Conv4(in_channels=1, image_size=8, channels=4, norm=norm)
+    learner = Llama(net=net, ways=3, curvature="kronecker").double()
+    x = torch.randn(2, 6, 1, 8, 8, dtype=torch.float64)
+    y = torch.arange(3).repeat(2, 2)
+    tasks = Episodes(Examples(x, y, 3), Examples(x + 0.1, y, 3))
+    loss = learner.loss(tasks)
+    assert 0 < loss.parts["log_det"] < 100
+    loss.total.backward()
+    assert all(p.grad.isfinite().all() for p in learner.parameters())
+    assert not any("norm" in name for name in learner.names) and len(learner.names) == 4 + 2
+    p = learner.predict(tasks.support, tasks.query.x, draws=3)
+    assert p.functions(3).std(0).max() > 0
 
 
 def test_tasks_of_a_batch_are_tasks_alone_under_the_same_noise():
@@ -120,14 +138,14 @@ def test_what_is_no_setting_is_refused_in_one_line():
         ({"tau": math.nan}, "tau=nan must be positive"),
         ({"steps": 0}, "zero steps imply no precision"),
         ({"test_steps": 0}, "zero steps imply no precision"),
-        ({"layers": "first"}, "layers 'first'|first"),
+        ({"curvature": "first"}, "first"),
         ({"test_draws": 1.5}, "test_draws=1.5 must be a whole number"),
     ):
         with pytest.raises(ValueError, match=complaint) as refused:
             Llama(net=nets.MLP(1, [], 1), **settings)
         assert "\n" not in str(refused.value)
     with pytest.raises(ValueError, match="a linear layer"):
-        Llama(net=torch.nn.Linear(1, 1), layers="last")
+        Llama(net=torch.nn.Linear(1, 1), curvature="last")
     tasks = regression()
     assert smooth(Llama, steps=0, tau=1.0).predict(tasks.support, tasks.query.x).draws == 100
     with pytest.raises(ValueError, match="the adaptation diverged"):
