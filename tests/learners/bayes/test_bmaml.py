@@ -150,7 +150,7 @@ def test_on_the_last_layer_of_a_linear_model_many_steps_lead_to_the_posterior():
     net[0].weight.data.fill_(0.7)
     net[0].bias.data.copy_(torch.tensor([-1.0, 1.0]))
     learner = Bmaml(
-        net=net, particles=80, last_layer=True, noise=0.5, rate=0.2, steps=150
+        net=net, particles=80, last_layer=True, noise=0.5, rate=0.2, steps=150, prior=1.0
     ).double()
     episodes = regression(tasks=2)
     predictive = learner.predict(episodes.support, episodes.query.x)
@@ -164,6 +164,16 @@ def test_on_the_last_layer_of_a_linear_model_many_steps_lead_to_the_posterior():
     assert_close(predictive.mean, asked @ mean, atol=0.02, rtol=0)
     ratio = (predictive.variance - 0.25)[..., 0] / variance
     assert 0.75 < ratio.min() and ratio.max() < 1.1
+
+
+def test_the_body_learns_from_how_it_moves_the_chaser_and_from_nothing_else():
+    def of_body(**settings):
+        learner = smooth(Bmaml, particles=2, last_layer=True, **settings)
+        learner.loss(regression()).total.backward()
+        return [p.grad for p in learner.body.parameters()]
+
+    assert all(p is None or not p.any() for p in of_body(steps=0))
+    assert all(p.any() for p in of_body(steps=1))
 
 
 def test_zero_steps_and_one_particle_are_limits_and_nonsense_is_refused():
