@@ -17,11 +17,14 @@ in the mean over tasks. The start learns to lead, with little data, where more d
 gradient flows through the leader, which otherwise would learn to stay behind.
 
 **The loss is a surrogate**: its gradient is what counts. Its value is the squared length of the
-leader's way, which grows with the scale of the features, and is compared with nothing. With M = 1,
-one leader step and no prior, the gradient is :math:`2 \varepsilon (S + Q)` times that of MAML on
-the mean loss of all S + Q points, with the inner rate :math:`\varepsilon S`: likelihoods are sums
-over points here. `nll` among the parts is of the averaged prediction at the query points, `member`
-the mean of the particles' own.
+leader's way, which grows with the scale of the features, and is compared with nothing. It is
+divided by :math:`2 \varepsilon (S + Q)` here: with M = 1, one leader step and no prior the gradient
+is then that of MAML on the mean loss of all S + Q points, with the inner rate :math:`\varepsilon S`
+(likelihoods are sums over points), and with M particles what each has of its own is that of an
+ensemble. Adam does not see such a factor, but a bound on the gradient's norm does: on the bare
+distance a bound of 10, which keeps MAML from the first steps' explosions, lets them pass, and Adam
+remembers them for a thousand steps. `nll` among the parts is of the averaged prediction at the
+query points, `member` the mean of the particles' own.
 
 **Scale.** A particle moves by 1 / M of its own gradient and, in many dimensions, where all pairs
 lie about equally far apart, by 1 / (M (M + 1)) of that of each of the others. The rate at which its
@@ -124,8 +127,9 @@ class Bmaml(Particles):
             leader = self.leader(chaser, support, replace(query, x=query_x))
             outputs = unfold(self.query_outputs(adapted, folded, asked), M)
             log_likelihood = self.likelihood(outputs).log_prob(query.y)
-        # sum_m |chaser_m - stop(leader_m)|^2
-        total = (chaser - leader).square().sum((0, -1)).mean()
+        # sum_m |chaser_m - stop(leader_m)|^2, in units of 2 epsilon (S + Q)
+        points = support.x.shape[1] + query.x.shape[1]
+        total = (chaser - leader).square().sum((0, -1)).mean() / (2 * self.rate * points)
         parts = monte_carlo(log_likelihood).parts | {"member": -log_likelihood.mean()}
         return Loss(total, parts)
 

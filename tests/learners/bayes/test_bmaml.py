@@ -24,9 +24,9 @@ def gradients(learner, loss) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("settings, tasks", [({}, regression), (CLASSES, classification)])
 @pytest.mark.parametrize("steps", [1, 2])
-def test_one_particle_and_one_leader_step_have_a_multiple_of_mamls_gradient(settings, tasks, steps):
+def test_one_particle_and_one_leader_step_have_mamls_gradient_on_all_points(settings, tasks, steps):
     rate, episodes = 0.02, tasks()
-    S, Q = episodes.support.x.shape[1], episodes.query.x.shape[1]
+    S = episodes.support.x.shape[1]
     ours = smooth(Bmaml, particles=1, prior=0.0, steps=steps, rate=rate, **settings)
     # the mean loss of S and Q after steps of rate epsilon S on the mean loss of S
     theirs = smooth(Maml, steps=steps, rate=rate * S, **settings)
@@ -35,7 +35,19 @@ def test_one_particle_and_one_leader_step_have_a_multiple_of_mamls_gradient(sett
     expected = gradients(theirs, theirs.loss(Episodes(s, both)).total)
     found = gradients(ours, ours.loss(episodes).total)
     for name, slope in expected.items():
-        assert_close(found[name][0], 2 * rate * (S + Q) * slope)
+        assert_close(found[name][0], slope)
+
+
+def test_what_a_particle_has_of_its_own_is_that_of_an_ensemble(monkeypatch):
+    # a kernel that sees nobody else: k = I, nothing to push apart
+    monkeypatch.setattr(svgd, "direction", lambda x, scores, **_: scores / len(x))
+    episodes, rate = regression(), 0.03
+    s, q = episodes.support, episodes.query
+    both = Examples(torch.cat([s.x, q.x], 1), torch.cat([s.y, q.y], 1))
+    ours = smooth(Bmaml, particles=3, prior=0.0, steps=2, rate=rate)
+    theirs = smooth(Emaml, particles=3, steps=2, rate=rate * s.x.shape[1] / 3)
+    expected = gradients(theirs, theirs.loss(Episodes(s, both)).total)
+    assert_close(gradients(ours, ours.loss(episodes).total), expected)
 
 
 def test_no_gradient_flows_through_the_leader(monkeypatch):
@@ -86,7 +98,7 @@ def test_the_leader_starts_from_the_chaser_with_all_data():
         leader = by_the_definition(
             learner, chaser, [episodes.support[b : b + 1], episodes.query[b : b + 1]]
         )
-        total += (chaser - leader).square().sum() / 3
+        total += (chaser - leader).square().sum() / 3 / (2 * 0.02 * (4 + 5))
     assert_close(loss.total, total)
 
 
