@@ -14,7 +14,6 @@ adds the auxiliary step to the other, with the exponent stepped).
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -21,9 +21,9 @@ leader's way, which grows with the scale of the features, and is compared with n
 divided by :math:`2 \varepsilon (S + Q)` here: with M = 1, one leader step and no prior the gradient
 is then that of MAML on the mean loss of all S + Q points, with the inner rate :math:`\varepsilon S`
 (likelihoods are sums over points), and with M particles what each has of its own is that of an
-ensemble. Adam does not see such a factor, but a bound on the gradient's norm does: on the bare
-distance a bound of 10, which keeps MAML from the first steps' explosions, lets them pass, and Adam
-remembers them for a thousand steps. `nll` among the parts is of the averaged prediction at the
+ensemble. Adam does not see such a factor, but a bound on the gradient's norm does: a bound of 10,
+which suits MAML, is hundreds of times as loose on the bare distance, and explosions of the first
+steps pass it. `nll` among the parts is of the averaged prediction at the
 query points, `member` the mean of the particles' own.
 
 **Scale.** A particle moves by 1 / M of its own gradient and, in many dimensions, where all pairs
