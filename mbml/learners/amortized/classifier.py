@@ -129,8 +129,8 @@ class AmortizedClassifier(CoTrained):
 
     def spread(self, rows: DiagonalGaussian, features: Tensor) -> Tensor:
         """Standard deviation of the logits that the weights cause, `[B, Q, N]`: exact for the
-        linear classifier; for the cosine by the delta method in w f and |w|^2, whose moments are
-        known however large the variances are: within a tenth of it."""
+        linear classifier; for the cosine by the delta method in the inner product and the
+        squared norm, whose moments are known however large the variances are: within a tenth."""
         features = features.float()
         if self.scale is None:
             # Var(w_n f + b_n) = sum_d f_d^2 s_nd^2 + s_b^2
