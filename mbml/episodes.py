@@ -137,6 +137,18 @@ class Episodes:
         )
 
 
+def union(support: Examples, query: Examples) -> Examples:
+    """All labelled points of every task, the support points first: `[B, S + Q, ...]`.
+
+    Raises:
+        ValueError: if either set has no targets.
+    """
+    if support.y is None or query.y is None:
+        raise ValueError("a set has no targets: all points of a task are wanted with theirs")
+    x, y = torch.cat([support.x, query.x], dim=1), torch.cat([support.y, query.y], dim=1)
+    return replace(support, x=x, y=y)
+
+
 class Source(Protocol):
     """Where tasks come from.
 

@@ -13,7 +13,7 @@ NAMES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("._
 # From the ground up. A module imports from its own floor and from those before it.
 FLOORS = (
     ("episodes", "names", "files", "progress", "noise"),
-    ("nets", "inference", "objectives", "predictive", "distributions"),
+    ("nets", "inference", "targets", "objectives", "predictive", "distributions"),
     ("learners", "tasks", "images"),
     ("fit", "evaluate", "training", "checkpoints", "devices", "doctor"),
     ("run", "recipes", "results", "records"),

@@ -32,8 +32,8 @@ from mbml.distributions import DiagonalGaussian
 from mbml.inference.descent import Weights
 from mbml.inference.laplace import precise, root, spectrum
 from mbml.nets.stacked import Conv2d, Linear
-from mbml.nets.targets import Logits
 from mbml.noise import normal
+from mbml.targets import Logits
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,8 +37,8 @@ from torch import Tensor
 from mbml.distributions import LOG_2PI, DiagonalGaussian
 from mbml.inference.descent import Weights
 from mbml.inference.flat import flatten
-from mbml.nets.targets import Logits
 from mbml.noise import normal
+from mbml.targets import Logits
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ r"""From a labelled set to one summary a class, and from a summary to the logit 
 where :math:`S_n` are the points of class n. One h and one g serve every class, so the classes may
 be any number, and renaming them renames the answer. The inputs are features of a backbone, or
 vectors; which class a point belongs to comes as `member [B, S, N]`, true or false
-(`mbml.nets.targets.as_vectors`).
+(`mbml.targets.as_vectors`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mbml.inference.class_means import member_means
 from mbml.nets.mlp import MLP
 from mbml.nets.set_encoder import LatentEncoder
-from mbml.nets.targets import Logits
+from mbml.targets import Logits
 
 
 class ClassEncoder(nn.Module):

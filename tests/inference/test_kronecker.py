@@ -12,7 +12,7 @@ from mbml.inference.flat import flatten, unflatten
 from mbml.inference.kronecker import Block, Kronecker, kfac
 from mbml.inference.laplace import ggn
 from mbml.nets.stacked import Conv2d, Headed, stack
-from mbml.nets.targets import Logits
+from mbml.targets import Logits
 
 B, TAU = 2, 0.7
 

@@ -11,7 +11,7 @@ from mbml.distributions import DiagonalGaussian
 from mbml.inference.flat import flatten, unflatten
 from mbml.inference.laplace import Curvature, ggn, jacobian, log_evidence, log_prior, root
 from mbml.nets.stacked import stack
-from mbml.nets.targets import Logits
+from mbml.targets import Logits
 
 B, TAU, SIGMA = 2, 0.7, 0.4
 BOTH = pytest.mark.parametrize("R, P", [(3, 7), (7, 3), (4, 4)])  # factors of A A^T and of A^T A

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mbml.episodes import Examples
 from mbml.learners.amortized.np import NP
 from mbml.learners.base import register
-from mbml.nets.targets import as_vectors
+from mbml.targets import as_vectors
 
 
 @register("anp")

@@ -34,9 +34,9 @@ from torch import Tensor, nn
 from mbml.distributions import DiagonalGaussian
 from mbml.episodes import Episodes, Examples
 from mbml.learners.base import Learner, check_finite, check_task, embed, register
-from mbml.nets.targets import Logits, as_vectors, mixture
 from mbml.objectives import Loss, exact
 from mbml.predictive import Predictive
+from mbml.targets import Logits, as_vectors, mixture
 
 
 @register("cnp")

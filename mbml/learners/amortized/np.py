@@ -28,18 +28,16 @@ et al. (2019), 0.01 + 0.99 softplus for targets (`mbml.nets`).
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from mbml.distributions import DiagonalGaussian, kl
-from mbml.episodes import Episodes, Examples
+from mbml.episodes import Episodes, Examples, union
 from mbml.learners.amortized.cnp import featured
 from mbml.learners.base import Learner, check_count, check_finite, check_task, register
-from mbml.nets.targets import Logits, as_vectors, mixture
 from mbml.objectives import Loss, variational
 from mbml.predictive import Predictive
+from mbml.targets import Logits, as_vectors, mixture
 
 
 @register("np")
@@ -139,12 +137,6 @@ class NP(Learner):
         # log 1/L sum_l p(y_Q | psi_l) q(psi_l | S) / q(psi_l | S, Q)
         log_weight = log_likelihood + whole(p.log_prob(psi) - q.log_prob(psi), 2)
         return log_weight.logsumexp(0) - math.log(draws)
-
-
-def union(support: Examples, query: Examples) -> Examples:
-    """All examples of a task, `[B, S + Q, ...]`."""
-    x, y = torch.cat([support.x, query.x], dim=1), torch.cat([support.y, query.y], dim=1)
-    return replace(support, x=x, y=y)
 
 
 def whole(values: Tensor, leading: int) -> Tensor:

@@ -41,6 +41,7 @@ miniImageNet, 5-way, 1 shot: 45.0 +- 0.60 (MAML in the same code: 47.0 +- 0.59) 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,6 @@ from mbml.learners.base import register
 from mbml.learners.bayes.drawn import Drawn, repeat, repeat_examples, unfold
 from mbml.learners.gradient.adapted import SQUARED_ERROR
 from mbml.objectives import Loss, variational
-from mbml.predictive import Predictive
 
 
 @register("abml")
@@ -147,21 +147,14 @@ class Abml(Drawn):
         return Loss(total, {name: part.detach() for name, part in parts.items()}
                     | {"kl": bound.parts["kl"]})
 
-    def predict(
-        self, support: Examples, query_x: Tensor, draws: int | None = None
-    ) -> Predictive:
-        """A mixture over draws from the task's posterior.
-
-        Raises:
-            ValueError: as `Adapted.check_all`; for a number of draws that is none; if the
-                adaptation diverges.
-        """
-        self.check_all(support, query_x)
-        draws = self.count(draws)
+    def answering(
+        self, support: Examples, query_x: Tensor, draws: int
+    ) -> Callable[[int], Tensor]:
+        # as many draws in every inner step as the prediction takes
         q = self.posteriors(support, self.test_steps, draws)[-1]
 
         def answer(n: int) -> Tensor:
             seen, asked = repeat_examples(support, n), repeat(query_x, n)
             return unfold(self.query_outputs(self.draw(q, n), seen, asked), n)
 
-        return self.predictive(self.in_blocks(answer, draws))
+        return answer

@@ -53,14 +53,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from mbml.episodes import Episodes, Examples
+from mbml.episodes import Episodes, Examples, union
 from mbml.inference.flat import flatten, unflatten
 from mbml.inference.svgd import svgd
 from mbml.learners.base import check_count, register
 from mbml.learners.bayes.drawn import repeat, repeat_examples, unfold
 from mbml.learners.bayes.particles import Particles
 from mbml.learners.gradient.adapted import SQUARED_ERROR
-from mbml.learners.gradient.reptile import union
 from mbml.objectives import Loss, monte_carlo
 
 

@@ -61,24 +61,27 @@ class Drawn(Maml):
         """Folded draws from q `[B, P]`, through which gradients flow, or its mean for 0 draws."""
         return self.fold(q.sample(draws) if draws else q.mean[None])
 
-    def in_blocks(self, answer: Callable[[int], Tensor], draws: int) -> Tensor:
-        """`answer(n)`, `[n, B, Q, ...]` for n new draws, for all draws, few at a time: weights take
-        far more memory than what is answered with them."""
-        if draws == 0:
-            return answer(0)
-        device = next(self.parameters()).device
-        most = default_tasks_at_once(self, device, BLOCK)
-        return torch.cat([answer(min(most, draws - done)) for done in range(0, draws, most)])
+    def answering(
+        self, support: Examples, query_x: Tensor, draws: int
+    ) -> Callable[[int], Tensor]:
+        """What gives outputs at the query points under n new draws, `n -> [n, B, Q, ...]`, of which
+        a prediction takes `draws` in all; for n = 0 under their mean, `[1, B, Q, ...]`."""
+        raise NotImplementedError
 
-    def count(self, draws: int | None) -> int:
-        """How many draws a prediction takes.
+    def answers(self, support: Examples, query_x: Tensor, draws: int | None) -> Tensor:
+        """A few draws at a time: weights take far more memory than what is answered with them.
 
         Raises:
             ValueError: for a number of draws that is none.
         """
         draws = self.test_draws if draws is None else draws
         check_count("draws", draws, 0)
-        return draws
+        answer = self.answering(support, query_x, draws)
+        if draws == 0:
+            return answer(0)
+        device = next(self.parameters()).device
+        most = default_tasks_at_once(self, device, BLOCK)
+        return torch.cat([answer(min(most, draws - done)) for done in range(0, draws, most)])
 
 
 def repeat(x: Tensor, draws: int) -> Tensor:

@@ -33,7 +33,7 @@ class Emaml(Particles):
     """
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
-        outputs = self.answers(episodes.support, episodes.query.x, self.steps)
+        outputs = self.adapted_outputs(episodes.support, episodes.query.x, self.steps)
         log_likelihood = self.likelihood(outputs).log_prob(episodes.query.y)  # [M, B, Q]
         # log 1/M sum_m p_m(y), of which the members see nothing
         parts = monte_carlo(log_likelihood.detach()).parts

@@ -19,7 +19,6 @@ from mbml.learners.gradient.adapted import SQUARED_ERROR
 from mbml.learners.gradient.maml import Maml
 from mbml.nets.mlp import MLP
 from mbml.nets.stacked import Linear
-from mbml.predictive import Predictive
 
 
 class Particles(Maml):
@@ -75,24 +74,18 @@ class Particles(Maml):
             of_support, of_query = self.body(x, split=S), self.body(query_x, split=0)
         return Examples(of_support, support.y, support.ways), of_query
 
-    def answers(self, support: Examples, query_x: Tensor, steps: int) -> Tensor:
-        """Outputs of the adapted particles at the query points of B tasks, `[M, B, Q, ...]`."""
+    def adapted_outputs(self, support: Examples, query_x: Tensor, steps: int) -> Tensor:
+        """Outputs of the particles at the query points of B tasks after so many steps,
+        `[M, B, Q, ...]`."""
         support, query_x = self.seen(support, query_x)
         M = self.particles
         folded, asked = repeat_examples(support, M), repeat(query_x, M)
         adapted = self.adapt(folded, steps)[-1]
         return unfold(self.query_outputs(adapted, folded, asked), M)
 
-    def predict(
-        self, support: Examples, query_x: Tensor, draws: int | None = None
-    ) -> Predictive:
-        """A mixture over the particles, all of them whatever `draws` asks for.
-
-        Raises:
-            ValueError: as `Adapted.check_all`; if the adaptation diverges.
-        """
-        self.check_all(support, query_x)
-        return self.predictive(self.answers(support, query_x, self.test_steps))
+    def answers(self, support: Examples, query_x: Tensor, draws: int | None) -> Tensor:
+        # all particles, whatever is asked for
+        return self.adapted_outputs(support, query_x, self.test_steps)
 
 
 def cut(model: nn.Module) -> tuple[nn.Module, nn.Module]:

@@ -28,6 +28,7 @@ miniImageNet, 5-way, 1 shot: 50.13 +- 1.86.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,6 @@ from mbml.learners.base import register
 from mbml.learners.bayes.drawn import Drawn, repeat, repeat_examples, unfold
 from mbml.learners.gradient.adapted import SQUARED_ERROR
 from mbml.objectives import Loss, variational
-from mbml.predictive import Predictive
 
 
 @register("platipus")
@@ -125,19 +125,13 @@ class Platipus(Drawn):
         outputs = self.adapted_outputs(self.draw(q, L), support, query.x, self.steps, L)
         return variational(self.likelihood(outputs).log_prob(query.y), kl(q, p), self.beta)
 
-    def predict(
-        self, support: Examples, query_x: Tensor, draws: int | None = None
-    ) -> Predictive:
-        """A mixture over draws of theta from p(theta | S), each adapted.
-
-        Raises:
-            ValueError: as `Adapted.check_all`; for a number of draws that is none; if the
-                adaptation diverges.
-        """
-        self.check_all(support, query_x)
+    def answering(
+        self, support: Examples, query_x: Tensor, draws: int
+    ) -> Callable[[int], Tensor]:
         p = self.prior(support)
 
         def answer(n: int) -> Tensor:
+            # theta_l ~ p(theta | S), each adapted
             return self.adapted_outputs(self.draw(p, n), support, query_x, self.test_steps, n)
 
-        return self.predictive(self.in_blocks(answer, self.count(draws)))
+        return answer

@@ -13,8 +13,8 @@ from mbml.distributions import DiagonalGaussian
 from mbml.episodes import Examples
 from mbml.learners.base import Learner, check_finite, check_task
 from mbml.nets.stacked import Headed, stack
-from mbml.nets.targets import Logits, mixture
 from mbml.predictive import Predictive
+from mbml.targets import Logits, mixture
 
 SQUARED_ERROR = math.sqrt(0.5)  # the noise under which a log loss is the squared error + constant
 
@@ -108,6 +108,28 @@ class Adapted(Learner):
         check_task(self, support, query_x)
         self.check(support)
         check_finite(*self.parameters())
+
+    def answers(self, support: Examples, query_x: Tensor, draws: int | None) -> Tensor:
+        """Outputs at the query points under L draws of the weights, a point being one of them:
+        `[L, B, Q, ...]`.
+
+        Args:
+            draws: as `predict`, for methods that draw.
+        """
+        raise NotImplementedError
+
+    def predict(
+        self, support: Examples, query_x: Tensor, draws: int | None = None
+    ) -> Predictive:
+        """Averaged over what the method has of a task's weights: a point, draws, or particles.
+        `draws` is for methods that draw.
+
+        Raises:
+            ValueError: as `check_all`; for a number of draws that is none; if the adaptation
+                diverges.
+        """
+        self.check_all(support, query_x)
+        return self.predictive(self.answers(support, query_x, draws))
 
     def predictive(self, outputs: Tensor) -> Predictive:
         """From the outputs `[L, B, Q, ...]` under L draws of the weights.

@@ -32,7 +32,6 @@ from mbml.inference.descent import descend
 from mbml.learners.base import register
 from mbml.learners.gradient.adapted import SQUARED_ERROR, Adapted
 from mbml.objectives import Loss, exact
-from mbml.predictive import Predictive
 
 
 @register("maml")
@@ -82,17 +81,9 @@ class Maml(Adapted):
         outputs = self.query_outputs(adapted, support, query.x)
         return exact(self.likelihood(outputs).log_prob(query.y))
 
-    def predict(
-        self, support: Examples, query_x: Tensor, draws: int | None = None
-    ) -> Predictive:
-        """Deterministic: one "draw" whatever `draws` asks for.
-
-        Raises:
-            ValueError: as `Adapted.check_all`; if the adaptation diverges.
-        """
-        self.check_all(support, query_x)
+    def answers(self, support: Examples, query_x: Tensor, draws: int | None) -> Tensor:
         adapted = self.adapt(support, self.test_steps)[-1]
-        return self.predictive(self.query_outputs(adapted, support, query_x)[None])
+        return self.query_outputs(adapted, support, query_x)[None]
 
 
 @register("fomaml")

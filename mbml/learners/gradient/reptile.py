@@ -29,7 +29,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mbml.episodes import Episodes, Examples
+from mbml.episodes import Episodes, Examples, union
 from mbml.learners.base import register
 from mbml.learners.gradient.adapted import SQUARED_ERROR
 from mbml.learners.gradient.maml import Maml
@@ -93,16 +93,3 @@ class Reptile(Maml):
         theta = self.weights(len(task.x))
         squared = sum((w - path[-1][name]).square().sum() for name, w in theta.items())
         return Loss(0.5 * squared / len(task.x), parts)
-
-
-def union(support: Examples, query: Examples) -> Examples:
-    """All labelled points of every task, `[B, S + Q, ...]`.
-
-    Raises:
-        ValueError: if the query set has no targets.
-    """
-    if query.y is None:
-        raise ValueError("the query points are training data here, and these have no targets")
-    return Examples(
-        torch.cat([support.x, query.x], dim=1), torch.cat([support.y, query.y], dim=1), support.ways
-    )

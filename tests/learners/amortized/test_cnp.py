@@ -15,7 +15,7 @@ from mbml.learners.amortized.cnp import CNP
 from mbml.nets.class_wise import ClassDecoder, ClassEncoder
 from mbml.nets.point_decoder import PointDecoder
 from mbml.nets.set_encoder import SetEncoder
-from mbml.nets.targets import Logits
+from mbml.targets import Logits
 from mbml.tasks.gaussian_classes import GaussianClasses, PlugIn
 from mbml.tasks.gp import GPTasks
 from tests.learners.amortized.linear_process import NOISE, Slope, exact_marginals, lines

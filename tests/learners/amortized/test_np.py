@@ -6,8 +6,9 @@ from torch.testing import assert_close
 
 from mbml import Episodes, Examples
 from mbml.distributions import DiagonalGaussian, kl
+from mbml.episodes import union
 from mbml.learners import get
-from mbml.learners.amortized.np import NP, union
+from mbml.learners.amortized.np import NP
 from mbml.nets.point_decoder import PointDecoder
 from mbml.nets.set_encoder import LatentEncoder
 from tests.learners.amortized.linear_process import (

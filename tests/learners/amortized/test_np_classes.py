@@ -11,13 +11,14 @@ from torch.testing import assert_close
 
 from mbml import Categorical, Episodes, Examples, evaluate, fit, nets
 from mbml.distributions import DiagonalGaussian, kl
+from mbml.episodes import union
 from mbml.inference.class_means import member_means
 from mbml.learners.amortized.anp import ANP
-from mbml.learners.amortized.np import NP, union
+from mbml.learners.amortized.np import NP
 from mbml.learners.amortized.samovar import Samovar
 from mbml.learners.amortized.versa import Versa
 from mbml.nets.class_wise import ClassAttention, ClassDecoder, ClassLatentEncoder
-from mbml.nets.targets import Logits
+from mbml.targets import Logits
 from mbml.tasks.gaussian_classes import GaussianClasses
 from tests.learners.amortized.tasks import FEATURES, WAYS, tasks
 

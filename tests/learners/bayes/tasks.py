@@ -2,7 +2,7 @@
 
 import torch
 
-from mbml import Episodes, Examples, nets
+from mbml import Episodes, Examples, nets, noise
 
 
 def regression(tasks: int = 3, support: int = 4, queries: int = 5, seed: int = 0) -> Episodes:
@@ -52,3 +52,18 @@ def check_slopes(learner, loss, every: int = 1) -> None:
             slope = (shifted[0] - shifted[1]) / 2e-5
             found = p.grad.view(-1)[i]
             assert torch.isclose(found, slope, rtol=1e-4, atol=1e-7), (name, i, found, slope)
+
+
+def check_tasks_are_alone(learner, tasks: Episodes) -> None:
+    """A prediction for a batch is those for its tasks, under the same noise, which does something."""
+
+    def answers(first: int, end: int) -> torch.Tensor:
+        place = {"device": torch.device("cpu"), "total": tasks.num_tasks}
+        part = tasks[first:end]
+        with noise.of_tasks(3, first=first, present=end - first, **place):
+            return learner.predict(part.support, part.query.x, draws=150).means
+
+    B = tasks.num_tasks
+    alone = torch.cat([answers(b, b + 1) for b in range(B)], dim=1)
+    torch.testing.assert_close(answers(0, B), alone)
+    assert alone.std(0).min() > 0

@@ -5,11 +5,17 @@ import torch
 from torch.distributions import Gamma, Independent, Normal, kl_divergence
 from torch.testing import assert_close
 
-from mbml import Episodes, Examples, nets, noise
+from mbml import Episodes, Examples, nets
 from mbml.inference.flat import flatten
 from mbml.learners.bayes.abml import Abml
 from mbml.learners.gradient.maml import Maml
-from tests.learners.bayes.tasks import check_slopes, classification, regression, smooth
+from tests.learners.bayes.tasks import (
+    check_slopes,
+    check_tasks_are_alone,
+    classification,
+    regression,
+    smooth,
+)
 
 
 def dense(q):
@@ -109,17 +115,7 @@ def test_many_inner_steps_lead_to_the_best_diagonal_gaussian_of_a_linear_model()
 
 
 def test_tasks_of_a_batch_are_tasks_alone_under_the_same_noise():
-    learner, tasks = smooth(Abml, steps=2, log_variance=-1.0), regression()
-
-    def answers(first, end):
-        place = {"device": torch.device("cpu"), "total": 3}
-        part = tasks[first:end]
-        with noise.of_tasks(3, first=first, present=end - first, **place):
-            return learner.predict(part.support, part.query.x, draws=150).means
-
-    alone = torch.cat([answers(b, b + 1) for b in range(3)], dim=1)
-    assert_close(answers(0, 3), alone)
-    assert alone.std(0).min() > 0
+    check_tasks_are_alone(smooth(Abml, steps=2, log_variance=-1.0), regression())
 
 
 def test_what_is_no_setting_is_refused_in_one_line():

@@ -5,11 +5,17 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.testing import assert_close
 
-from mbml import nets, noise
+from mbml import nets
 from mbml.inference.flat import flatten
 from mbml.learners.bayes.platipus import Platipus
 from mbml.learners.gradient.maml import Maml
-from tests.learners.bayes.tasks import check_slopes, classification, regression, smooth
+from tests.learners.bayes.tasks import (
+    check_slopes,
+    check_tasks_are_alone,
+    classification,
+    regression,
+    smooth,
+)
 
 CLASSES = {"inputs": 2, "outputs": 4, "ways": 3}
 
@@ -91,17 +97,7 @@ def test_gradients_are_those_of_finite_differences(kind):
 
 
 def test_tasks_of_a_batch_are_tasks_alone_under_the_same_noise():
-    learner, tasks = smooth(Platipus, log_variance=-1.0), regression()
-
-    def answers(first, end):
-        place = {"device": torch.device("cpu"), "total": 3}
-        part = tasks[first:end]
-        with noise.of_tasks(3, first=first, present=end - first, **place):
-            return learner.predict(part.support, part.query.x, draws=150).means
-
-    alone = torch.cat([answers(b, b + 1) for b in range(3)], dim=1)
-    assert_close(answers(0, 3), alone)
-    assert alone.std(0).min() > 0
+    check_tasks_are_alone(smooth(Platipus, log_variance=-1.0), regression())
 
 
 def test_what_is_no_setting_is_refused_in_one_line():

@@ -85,6 +85,26 @@ def test_fomaml_is_maml_where_the_hessian_is_zero_and_elsewhere_not():
         assert_close(slopes(Linear, 1), slopes(FirstLinear, 1))
 
 
+@pytest.mark.parametrize("norm", ["transductive", "support"])
+def test_fomaml_is_the_query_gradient_at_the_adapted_weights(norm):
+    torch.manual_seed(0)
+    net = nets.Conv4(in_channels=1, image_size=8, channels=3, norm=norm)
+    learner = Fomaml(net=net, ways=2, rate=0.4, steps=2).double()
+    g = torch.Generator().manual_seed(0)
+    sets = [
+        Examples(torch.randn(1, 2 * k, 1, 8, 8, generator=g).double(),
+                 (torch.arange(2 * k) % 2)[None], 2) for k in (2, 3)
+    ]
+    tasks = Episodes(*sets)
+    learner.loss(tasks).total.backward()
+    adapted = learner.adapt(tasks.support, 2)[-1]
+    phi = {name: w.detach().requires_grad_() for name, w in adapted.items()}
+    outputs = learner.query_outputs(phi, tasks.support, tasks.query.x)
+    loss = torch.nn.functional.cross_entropy(outputs[0], tasks.query.y[0])
+    slopes = torch.autograd.grad(loss, list(phi.values()))
+    assert_close([p.grad for p in learner.parameters()], [s[0] for s in slopes])
+
+
 @pytest.mark.parametrize("kind", [Maml, Fomaml])
 def test_tasks_of_a_batch_are_tasks_alone(kind):
     learner, tasks = smooth(steps=2, kind=kind), regression()

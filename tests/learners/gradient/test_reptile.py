@@ -3,7 +3,8 @@ import torch
 from torch.testing import assert_close
 
 from mbml import Episodes, Examples
-from mbml.learners.gradient.reptile import Reptile, union
+from mbml.episodes import union
+from mbml.learners.gradient.reptile import Reptile
 from tests.learners.gradient.sines import classes, conv, gradients, sines, smooth
 
 

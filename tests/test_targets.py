@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from mbml import Categorical, Examples, GaussianMixture
 from mbml.distributions import DiagonalGaussian
-from mbml.nets.targets import Logits, as_vectors, mixture
+from mbml.targets import Logits, as_vectors, mixture
 
 X = torch.zeros(2, 3, 4)
 LABELS = torch.tensor([[0, 1, 1], [1, 0, 1]])
