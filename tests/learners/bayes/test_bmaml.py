@@ -204,5 +204,5 @@ def test_zero_steps_and_one_particle_are_limits_and_nonsense_is_refused():
         assert "\n" not in str(refused.value)
     with pytest.raises(ValueError, match="the adaptation diverged"):
         smooth(Bmaml, rate=1e30, steps=20).predict(episodes.support, episodes.query.x)
-    with pytest.raises(ValueError, match="these have no targets"):
+    with pytest.raises(ValueError, match="a set has no targets"):
         smooth(Bmaml).loss(Episodes(episodes.support, Examples(episodes.query.x)))
