@@ -149,6 +149,13 @@ def union(support: Examples, query: Examples) -> Examples:
     return replace(support, x=x, y=y)
 
 
+def take(examples: Examples, index: Tensor) -> Examples:
+    """The points of every task that an index `[B, A]` names, in its order: `x [B, A, ...]`."""
+    tasks = torch.arange(len(index), device=index.device)[:, None]
+    y = None if examples.y is None else examples.y[tasks, index]
+    return replace(examples, x=examples.x[tasks, index], y=y)
+
+
 class Source(Protocol):
     """Where tasks come from.
 

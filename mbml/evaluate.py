@@ -102,7 +102,7 @@ def evaluate(
     tops: list[Tensor] = []  # an episode each: confidence in the likeliest class, and its being so
 
     shown = bar(episodes, label="evaluate", unit="episode", enabled=progress)
-    with _untouched(learner, device), shown:
+    with untouched(learner, device), shown:
         for start in range(0, episodes, batch_size):
             batch = source.sample(min(batch_size, episodes - start), generator)
             if batch.query.y is None or batch.query.y.shape[1] == 0:
@@ -113,7 +113,7 @@ def evaluate(
                 noise = checkpoints.stream("evaluate", seed, start + first)
                 checkpoints.seed_noise(device, noise)
                 predictive = learner.predict(part.support, part.query.x, draws=draws)
-                scores = _scores(predictive, part.query.y, metrics)
+                scores = point_scores(predictive, part.query.y, metrics)
                 derived = CALIBRATION if isinstance(predictive, Categorical) else ("rmse", "crps")
                 for name in metrics or ():
                     one_of(name, (*scores, *derived), what="metric of such a task")
@@ -123,7 +123,7 @@ def evaluate(
                     tops.extend(top.cpu())
                 shown.update(part.num_tasks)
 
-    estimates = {name: _mean(torch.cat([part[name] for part in means])) for name in means[0]}
+    estimates = {name: estimate(torch.cat([part[name] for part in means])) for name in means[0]}
     if "mse" in estimates:
         estimates["rmse"] = _root(estimates["mse"])
     if tops:
@@ -131,7 +131,7 @@ def evaluate(
     return {name: estimates[name] for name in metrics or estimates}
 
 
-def _scores(
+def point_scores(
     predictive: Predictive, y: Tensor, wanted: Collection[str] | None = None
 ) -> dict[str, Tensor]:
     """Every metric that is a mean over query points, at each of them: `[B, Q]`. The CRPS, whose
@@ -167,7 +167,7 @@ def _scores(
     )
 
 
-def _mean(values: Tensor) -> Estimate:
+def estimate(values: Tensor) -> Estimate:
     """Of one value an episode, `[E]`."""
     values = values.double()
     # 1.96 s / sqrt(E)
@@ -234,7 +234,7 @@ def _tasks_at_once(learner: Learner, device: torch.device, batch: Episodes) -> i
 
 
 @contextmanager
-def _untouched(learner: Learner, device: torch.device) -> Iterator[None]:
+def untouched(learner: Learner, device: torch.device) -> Iterator[None]:
     """Judge without leaving a trace in the training mode or the global random streams.
 
     Under no_grad rather than inference_mode, whose tensors autograd refuses: methods that adapt by

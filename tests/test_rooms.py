@@ -13,9 +13,10 @@ NAMES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("._
 # From the ground up. A module imports from its own floor and from those before it.
 FLOORS = (
     ("episodes", "names", "files", "progress", "noise"),
-    ("nets", "inference", "targets", "objectives", "predictive", "distributions"),
+    ("nets", "inference", "targets", "objectives", "predictive", "distributions",
+     "uncertainty"),
     ("learners", "tasks", "images"),
-    ("fit", "evaluate", "training", "checkpoints", "devices", "doctor"),
+    ("fit", "evaluate", "active", "ood", "training", "checkpoints", "devices", "doctor"),
     ("run", "recipes", "results", "records"),
     ("figures", "interactive", "gaussian_toy", "arguments", "cli", "__main__"),
 )
