@@ -36,10 +36,20 @@ doubled the error of sinusoids.
 **Settings.** In the paper particles are of all weights for sinusoids (M = 10, one step each for
 chaser and leader of rate 0.001, a likelihood of precision 100 at first, which is learned as that of
 the prior), and of the last layer on a shared body for images (`last_layer`). Here both precisions
-are given. On the last layer the body learns only from how its features of the support set move the
-chaser, not from what the particles predict with them. Public code has the repulsion without its
-factor 2 and a bandwidth that one particle divides by zero; reimplementations let gradients flow
-through the leader, or let it start from the beginning.
+are given. Public code has the repulsion without its factor 2 and a bandwidth that one particle
+divides by zero; reimplementations let gradients flow through the leader, or let it start from the
+beginning.
+
+**A shared body.** Code with one was never released, and the distance between particles of the last
+layer tells the body only how its features of the support set move the chaser, not what its features
+of the query set should be. Here the leader goes on in all weights, the body's b included, which the
+chaser leaves where they are: :math:`b' = b + \varepsilon \nabla_b \frac 1M \sum_m \log p(S \cup Q
+\mid \Theta_S^m, b)`. The gradient of :math:`\|b - \operatorname{stop}(b')\|^2`, in the unit above,
+is that of the particles' mean loss per point, which is what is added to the surrogate. With M = 1,
+one leader step and no prior the gradient is again that of MAML on all points, with an inner loop on
+the last layer alone. On sinusoids with 5 shots and noise of 0.3 (M = 5, five steps of rate 0.0008,
+20 CPU s, seed 0) the squared error was 0.79 with the body's part and 1.30 without; for the rate, see
+`mbml.learners.bayes.particles`.
 
 miniImageNet, 5-way, 1 shot, M = 5: 53.80 +- 1.46.
 """
@@ -129,8 +139,18 @@ class Bmaml(Particles):
         # sum_m |chaser_m - stop(leader_m)|^2, in units of 2 epsilon (S + Q)
         points = support.x.shape[1] + query.x.shape[1]
         total = (chaser - leader).square().sum((0, -1)).mean() / (2 * self.rate * points)
+        if self.body is not None:
+            total = total + self.body_loss(adapted, support, replace(query, x=query_x))
         parts = monte_carlo(log_likelihood).parts | {"member": -log_likelihood.mean()}
         return Loss(total, parts)
+
+    def body_loss(
+        self, adapted: Mapping[str, Tensor], support: Examples, query: Examples
+    ) -> Tensor:
+        """Mean loss per point of support and query set, in nats, of particles that count as
+        constants: what it tells the body is where the leader would go with it."""
+        data = repeat_examples(union(support, query), self.particles)
+        return self.support_loss({name: w.detach() for name, w in adapted.items()}, data).mean()
 
     @torch.no_grad()
     def leader(self, chaser: Tensor, support: Examples, query: Examples) -> Tensor:

@@ -1,8 +1,19 @@
-"""What learners with particles share: M sets of weights, from which a task's own begin.
+r"""What learners with particles share: M sets of weights, from which a task's own begin.
 
 M particles for each of B tasks are M B sets of weights, which a network with stacked weights takes
 as that many tasks (`mbml.nets.stacked`). The first particle is the network as it was given, the
 others are drawn anew as its layers draw their weights; equal particles would stay equal.
+
+**On the last layer** a step is worth the square of the features: gradient steps of rate epsilon on
+a sum over S points with D features diverge where epsilon times the largest curvature passes 2, and
+a body that is free to double its features makes that four times as much. Features are therefore
+divided by their root mean square, point by point,
+
+.. math:: f \leftarrow f \Big/ \sqrt{\tfrac 1D \textstyle\sum_d f_d^2 + 10^{-5}},
+
+and the curvature, which is at most :math:`S (D + 1) / \sigma^2` in regression and
+:math:`S (D + 1) / 2` for classes, no longer depends on how large the body would have them. A rate
+that is safe is safe throughout training, and for all tasks.
 """
 
 from __future__ import annotations
@@ -11,6 +22,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mbml.episodes import Examples
 from mbml.learners.base import check_count
@@ -19,6 +31,8 @@ from mbml.learners.gradient.adapted import SQUARED_ERROR
 from mbml.learners.gradient.maml import Maml
 from mbml.nets.mlp import MLP
 from mbml.nets.stacked import Linear
+
+TINY = 1e-5  # of a mean square
 
 
 class Particles(Maml):
@@ -29,7 +43,7 @@ class Particles(Maml):
     Args:
         particles: M.
         last_layer: whether the particles are of the last layer alone, on features that all share
-            and no task adapts.
+            and no task adapts, of root mean square 1.
         net, ways, noise, rate, steps, test_steps: as `Maml`.
 
     Raises:
@@ -49,7 +63,8 @@ class Particles(Maml):
         self.particles = particles
         self.model, self.body = deepcopy(self.model), None
         if last_layer:
-            self.model, self.body = cut(self.model)
+            self.model, body = cut(self.model)
+            self.body = Normalised(body)
         stack_particles(self.model, particles)
         self.shapes = {name: p.shape[1:] for name, p in self.model.named_parameters()}
 
@@ -86,6 +101,20 @@ class Particles(Maml):
     def answers(self, support: Examples, query_x: Tensor, draws: int | None) -> Tensor:
         # all particles, whatever is asked for
         return self.adapted_outputs(support, query_x, self.test_steps)
+
+
+class Normalised(nn.Module):
+    """A network whose answers `[B, P, D]` have a root mean square of 1 at each point, or less where
+    they all but vanish (a ReLU's may)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, split: int | None = None) -> Tensor:
+        f = self.net(x, split=split)
+        # f / sqrt(1/D sum_d f_d^2 + 1e-5)
+        return F.rms_norm(f, f.shape[-1:], eps=TINY)
 
 
 def cut(model: nn.Module) -> tuple[nn.Module, nn.Module]:

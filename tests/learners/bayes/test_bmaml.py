@@ -1,16 +1,19 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from mbml import Episodes, Examples, nets
+from mbml import Episodes, Examples, fit, nets
 from mbml.inference import svgd
 from mbml.inference.flat import flatten
 from mbml.learners.bayes.bmaml import Bmaml
+from mbml.learners.bayes.drawn import repeat_examples
 from mbml.learners.bayes.emaml import Emaml
 from mbml.learners.gradient.maml import Maml
+from mbml.tasks.sinusoid import Sinusoids
 from tests.learners.bayes.tasks import classification, regression, smooth
 
 CLASSES = {"inputs": 2, "ways": 3}
@@ -178,14 +181,63 @@ def test_on_the_last_layer_of_a_linear_model_many_steps_lead_to_the_posterior():
     assert 0.75 < ratio.min() and ratio.max() < 1.1
 
 
-def test_the_body_learns_from_how_it_moves_the_chaser_and_from_nothing_else():
-    def of_body(**settings):
-        learner = smooth(Bmaml, particles=2, last_layer=True, **settings)
-        learner.loss(regression()).total.backward()
-        return [p.grad for p in learner.body.parameters()]
+@pytest.mark.parametrize("settings, tasks", [({}, regression), (CLASSES, classification)])
+def test_on_the_last_layer_one_particle_has_the_gradient_of_an_inner_loop_there(settings, tasks):
+    rate, episodes = 0.02, tasks()
+    learner = smooth(Bmaml, particles=1, prior=0.0, rate=rate, last_layer=True, **settings)
+    learner.loss(episodes).total.backward()
+    found = [p.grad.clone() for p in learner.parameters()]
+    learner.zero_grad()
+    total = 0.0
+    for b in range(3):
+        s, q = episodes.support[b : b + 1], episodes.query[b : b + 1]
+        x, y = torch.cat([s.x, q.x], 1), torch.cat([s.y, q.y], 1)
+        f, w = learner.body(x), [p[0] for p in learner.model.parameters()]
 
-    assert all(p is None or not p.any() for p in of_body(steps=0))
-    assert all(p.any() for p in of_body(steps=1))
+        def loss(w, points, f=f, y=y):
+            outputs = f[:, :points] @ w[0].T + w[1]
+            return -learner.likelihood(outputs).log_prob(y[:, :points])
+
+        S = s.x.shape[1]
+        slopes = torch.autograd.grad(loss(w, S).sum(), w, create_graph=True)
+        # the mean loss of S and Q under the head after its step, the body's share with it
+        total = total + loss([p - rate * g for p, g in zip(w, slopes, strict=True)], None).mean() / 3
+    total.backward()
+    for p, slope in zip(learner.parameters(), found, strict=True):
+        assert_close(slope, p.grad)
+
+
+def test_what_the_body_is_told_of_the_query_points_is_a_constant_to_the_particles():
+    learner, episodes = smooth(Bmaml, particles=3, steps=2, last_layer=True), regression()
+    learner.loss(episodes).total.backward()
+    s, q = learner.seen(episodes.support, episodes.query.x)
+    adapted = learner.adapt(repeat_examples(s, 3), 2)[-1]
+    learner.body_loss(adapted, s, replace(episodes.query, x=q)).backward()
+    heads = [p.grad for p in learner.model.parameters()]
+    assert all(p.grad.any() for p in learner.body.parameters())
+    learner.zero_grad()
+    learner.loss(episodes).total.backward()
+    for before, p in zip(heads, learner.model.parameters(), strict=True):
+        assert_close(before, p.grad)
+
+
+def test_particles_of_the_last_layer_learn_sinusoids():
+    source = Sinusoids(noise=0.3, support=(5, 5), query=(10, 10))
+    torch.manual_seed(0)
+    learner = Bmaml(
+        net=nets.MLP(1, [40, 40], 1), particles=3, last_layer=True, noise=0.3, rate=0.0015, steps=3
+    )
+    test = replace(source, query=(30, 30)).sample(200, torch.Generator().manual_seed(9))
+
+    def error(learner):
+        mean = learner.predict(test.support, test.query.x).mean
+        return (mean - test.query.y).square().mean().item()
+
+    before = error(learner)
+    fit(learner, source, steps=150, batch_size=10, clip_norm=10.0, device="cpu", progress=False)
+    assert error(learner) < 0.6 * before
+    learner.test_steps = 100  # and stay where they are when they go on
+    assert error(learner) < 0.6 * before
 
 
 def test_zero_steps_and_one_particle_are_limits_and_nonsense_is_refused():

@@ -6,6 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from mbml import Episodes, Examples, nets
+from mbml.learners.bayes.drawn import repeat_examples
 from mbml.learners.bayes.emaml import Emaml
 from mbml.learners.gradient.maml import Maml
 from tests.learners.bayes.tasks import classification, regression, smooth
@@ -99,7 +100,7 @@ def test_the_first_is_the_network_as_given_and_the_others_are_drawn_anew():
 
 
 @pytest.mark.parametrize("norm", ["transductive", "support"])
-def test_on_the_last_layer_features_are_those_of_the_network_and_stay(norm):
+def test_on_the_last_layer_features_are_those_of_the_network_normalised_and_stay(norm):
     tasks = pictures()
     learner = Emaml(net=images(norm), ways=3, rate=0.5, particles=1, last_layer=True).double()
     maml = Maml(net=images(norm), ways=3, rate=0.5).double()
@@ -108,7 +109,9 @@ def test_on_the_last_layer_features_are_those_of_the_network_and_stay(norm):
         head.weight.copy_(learner.model[0].weight[0])
         head.bias.copy_(learner.model[0].bias[0])
         of_both = body(torch.cat([tasks.support.x, tasks.query.x], dim=1), split=6)
+        of_both = of_both / of_both.square().mean(-1, keepdim=True).add(1e-5).sqrt()
         features = body(tasks.support.x)
+        features = features / features.square().mean(-1, keepdim=True).add(1e-5).sqrt()
         assert_close(of_both[:, :6], features)
         probs = []
         for b in range(2):  # one step on the mean cross-entropy, by its closed form
@@ -119,6 +122,33 @@ def test_on_the_last_layer_features_are_those_of_the_network_and_stay(norm):
             asked = torch.cat([of_both[b, 6:], torch.ones(4, 1).double()], dim=1)
             probs.append((asked @ w.T).softmax(-1))
     assert_close(learner.predict(tasks.support, tasks.query.x).probs, torch.stack(probs))
+
+
+@pytest.mark.parametrize("share, falls", [(0.98, True), (1.05, False)])
+def test_which_rates_are_safe_on_the_last_layer_does_not_depend_on_how_large_features_are(
+    share, falls
+):
+    x, y = torch.full((1, 4, 1), 0.7).double(), torch.tensor([[[1.0], [2.0], [0.0], [4.0]]])
+    support, D, noise = Examples(x, y.double()), 6, 0.5
+    # epsilon curvature = 2 of the mean loss, whose curvature is (D + 1) / sigma^2 at equal points
+    rate = share * 2 * noise**2 / (D + 1)
+    torch.manual_seed(0)
+    learner = Emaml(
+        net=nets.MLP(1, [D], 1), particles=2, last_layer=True, noise=noise, rate=rate
+    ).double()
+    predictions = []
+    for scale in (1.0, 1e4):
+        with torch.no_grad():  # a ReLU's answers grow with its weights
+            for p in learner.body.parameters():
+                p.mul_(scale)
+        features = learner.body(x)
+        assert_close(features.square().mean(-1), torch.ones(1, 4).double(), atol=1e-3, rtol=0)
+        seen = repeat_examples(Examples(features, support.y), 2)
+        path = learner.adapt(seen, 40)
+        losses = torch.stack([learner.support_loss(w, seen) for w in path])
+        assert ((losses[1:] <= losses[:-1]).all() if falls else losses[-1] > 2 * losses[0]).all()
+        predictions.append(learner.predict(support, x).mean)
+    assert_close(*predictions, rtol=1e-2, atol=0)
 
 
 def test_what_has_no_particles_is_refused():
