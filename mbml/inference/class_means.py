@@ -39,26 +39,29 @@ def class_means(features: Tensor, labels: Tensor, ways: int | None) -> Tensor:
     return member_means(features, members(labels, ways))
 
 
-def check_classes(labels: Tensor, ways: int | None, *, wait: bool = False) -> None:
+def check_classes(
+    labels: Tensor, ways: int | None, *, wait: bool = False, every: bool = True
+) -> None:
     """Refuse support sets `labels [B, S]` on which there is nothing to classify.
 
     Args:
         wait: look at labels that lie on a GPU too; the host waits for them.
+        every: whether each class of a task must have a point.
 
     Raises:
-        ValueError: for less than two classes, fewer points than classes, more classes than memory
-            holds, what are not labels of these classes, or a class of a task without a point.
+        ValueError: for less than two classes, more classes than memory holds, what are not labels
+            of these classes, and, if they must, a class of a task without a point.
     """
     if ways is None or ways < 2:
         raise ValueError(f"a classifier needs tasks of at least two classes, not ways={ways}")
     check_labels(labels, ways, wait=wait)
     B, S = labels.shape
-    if ways > S:
+    if every and ways > S:
         raise ValueError(
             f"tasks of {ways} classes with {S} labelled points: every class needs one at least"
         )
     afford(B * S * ways // 4, f"{ways} classes with {S} labelled points")  # `members`, a byte each
-    if wait or at_hand(labels):
+    if every and (wait or at_hand(labels)):
         counts = labels.new_zeros(B, ways).scatter_add_(1, labels, torch.ones_like(labels))
         if not counts.all():
             task, label = (counts == 0).nonzero()[0].tolist()

@@ -23,12 +23,14 @@ class Learner(nn.Module):
     A learner declares what holds of its predictions, and the contract tests hold it to that:
     `order_invariant` (the order of the support points does not matter), `label_equivariant`
     (relabelling the classes relabels the prediction, nothing else), `transductive` (a query
-    point's prediction depends on the other query points).
+    point's prediction depends on the other query points), `every_class` (each class of a task must
+    have a support point; without, a prior knows what a class without one may look like).
     """
 
     order_invariant: bool = True
     label_equivariant: bool = True
     transductive: bool = False
+    every_class: bool = True
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
         """The training loss, averaged over tasks. `progress` = step / planned steps, in [0, 1]."""
@@ -137,7 +139,8 @@ def check_task(learner: nn.Module, support: Examples, query_x: Tensor) -> None:
         if not values.isfinite().all():
             raise ValueError(f"values that are not finite among the {what}")
     if labelled:
-        check_classes(y, support.ways, wait=True)
+        every = getattr(learner, "every_class", True)
+        check_classes(y, support.ways, wait=True, every=every)
         B, Q = query_x.shape[:2]
         of = f"{Q} query points of {support.ways} classes"
         afford(5 * B * Q * support.ways, of, "fewer tasks or query points at once")

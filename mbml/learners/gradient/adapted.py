@@ -35,6 +35,7 @@ class Adapted(Learner):
     """
 
     label_equivariant = False  # every class has weights of its own in the last layer
+    every_class = False  # and these have a start
 
     def __init__(
         self, *, net: nn.Module, ways: int | None = None, noise: float = SQUARED_ERROR
