@@ -42,18 +42,34 @@ def descend(
     record = second_order and torch.is_grad_enabled()
     path: list[Weights] = [start]
     for _ in range(steps):
-        with torch.enable_grad():
-            at = path[-1]
-            # without a record a leaf each: what lies behind it is not differentiated
-            at = {
-                name: w if record and w.requires_grad else w.detach().requires_grad_()
-                for name, w in at.items()
-            }
-            # tasks do not share weights, so the gradient of the sum is every task's own
-            slopes = torch.autograd.grad(loss(at).sum(), list(at.values()), create_graph=record)
+        slopes = gradients(loss, path[-1], record)
         # phi <- phi - alpha grad L_S(phi)
         path.append({
-            name: w - (rate if isinstance(rate, float) else rate[name]) * slope
-            for (name, w), slope in zip(path[-1].items(), slopes, strict=True)
+            name: w - (rate if isinstance(rate, float) else rate[name]) * slopes[name]
+            for name, w in path[-1].items()
         })
     return path
+
+
+def gradients(loss: Callable[[Weights], Tensor], at: Weights, record: bool) -> dict[str, Tensor]:
+    """The gradient by every task's own weights, `[B, ...]` each, of what none shares with another.
+
+    Args:
+        loss: as in `descend`.
+        at: weights `[B, ...]` each.
+        record: whether gradients flow through it.
+    """
+    # tasks do not share weights, so the gradient of the sum is every task's own
+    if torch.compiler.is_compiling():
+        # what torch.compile can differentiate once more; on its own it is slower
+        at = {name: w if record else w.detach() for name, w in at.items()}
+        slopes = torch.func.grad(lambda weights: loss(weights).sum())(at)
+        return {name: g if record else g.detach() for name, g in slopes.items()}
+    with torch.enable_grad():
+        # without a record a leaf each: what lies behind it is not differentiated
+        at = {
+            name: w if record and w.requires_grad else w.detach().requires_grad_()
+            for name, w in at.items()
+        }
+        slopes = torch.autograd.grad(loss(at).sum(), list(at.values()), create_graph=record)
+    return dict(zip(at, slopes, strict=True))

@@ -107,6 +107,7 @@ class Kronecker:
         return torch.cat(flat, dim=-1)
 
 
+@torch.compiler.disable  # it differentiates by the inputs of layers, for a gradient that flows on
 def kfac(
     model: nn.Module,
     outputs: Callable[[Weights], Tensor],

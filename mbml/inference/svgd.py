@@ -30,6 +30,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mbml.inference.descent import gradients
+
 
 def squared_distances(particles: Tensor) -> Tensor:
     """Between all particles of each task: `[M, B, D] -> [B, M, M]`."""
@@ -114,10 +116,7 @@ def svgd(
     path = [start]
     for _ in range(steps):
         x = path[-1]
-        with torch.enable_grad():
-            at = x if record and x.requires_grad else x.detach().requires_grad_()
-            # particles and tasks have separate targets: the gradient of the sum is everyone's own
-            (scores,) = torch.autograd.grad(log_prob(at).sum(), at, create_graph=record)
+        scores = gradients(lambda at: log_prob(at["x"]), {"x": x}, record)["x"]
         with torch.set_grad_enabled(record):
             phi = direction(
                 x, scores, bandwidth=bandwidth, bandwidth_gradient=bandwidth_gradient

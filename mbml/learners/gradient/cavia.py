@@ -58,6 +58,8 @@ class Cavia(Maml):
         check_count("context", context, 1)
         self.context, self.layer = context, layer
         self.film = None
+        layers = (m.in_features for m in self.model.modules() if isinstance(m, nn.Linear))
+        self.inputs = next(layers, None)
         widths = getattr(net, "widths", None)  # what can be modulated says how wide it is
         if widths is not None:
             if not 0 <= layer < len(widths):
@@ -73,7 +75,7 @@ class Cavia(Maml):
         c, headed = weights["context"], isinstance(self.model, Headed)
         net = self.model.net if headed else self.model
         if self.film is None:
-            self._fits(net, x)
+            self.check_inputs(x)
             h = net(torch.cat([x, c[:, None].expand(-1, x.shape[1], -1)], dim=-1), split=split)
         else:
             film: list[tuple[Tensor, Tensor] | None] = [None] * len(net.widths)
@@ -84,11 +86,14 @@ class Cavia(Maml):
         out = self.model.head(h) if headed else h
         return out.to(torch.promote_types(out.dtype, torch.float32))
 
-    def _fits(self, net: nn.Module, x: Tensor) -> None:
-        """Raises ValueError where the context has no place in the input."""
-        first = next((m for m in net.modules() if isinstance(m, nn.Linear)), None)
-        if first is not None and first.in_features != x.shape[-1] + self.context:
+    def check_inputs(self, x: Tensor) -> None:
+        """Refuse points beside which the context has no place in the input.
+
+        Raises:
+            ValueError: saying how many numbers the network takes.
+        """
+        if self.inputs is not None and self.inputs != x.shape[-1] + self.context:
             raise ValueError(
-                f"a network of {first.in_features} inputs for {x.shape[-1]} numbers of a point and "
+                f"a network of {self.inputs} inputs for {x.shape[-1]} numbers of a point and "
                 f"{self.context} of the context: it needs as many as both together"
             )

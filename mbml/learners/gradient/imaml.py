@@ -94,6 +94,12 @@ class Imaml(Maml):
         )
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
+        return self.implicit(episodes)
+
+    @torch.compiler.disable  # products with the Hessian go back through what was recorded
+    def implicit(self, episodes: Episodes) -> Loss:
+        """The loss of the query points, with the implicit gradient; how well it was solved among
+        the parts."""
         support, query = episodes.support, episodes.query
         theta = self.weights(len(support.x))
         found = self.adapt(support, self.steps)[-1]
