@@ -18,24 +18,26 @@ def ablation_figure(rows: Sequence[Mapping[str, Any]], shots: Sequence[int],
 
     Args:
         rows: {"name": the additions, and for each method (a key of `COLOURS`) a list with the
-            accuracy at each of the shots}.
+            accuracy at each of the shots and the half-width of its interval, [mean, half]}.
         shots: of the panels.
     """
     methods = [key for key in rows[0] if key != "name"]
     fig, axes = subplots(1, len(shots), height=1.3 + 0.36 * len(rows), sharey=True)
     for panel, (ax, shot) in enumerate(zip(axes, shots, strict=True)):
         for place, row in enumerate(rows):
-            ends = [100 * row[method][panel] for method in methods]
-            ax.plot(ends, [place] * len(ends), color="#B0B0B0", zorder=1)
+            ends = [100 * row[method][panel][0] for method in methods]
+            ax.plot(ends, [place] * len(ends), color="#B0B0B0", linewidth=1.2, zorder=1)
         for method in methods:
-            values = [100 * row[method][panel] for row in rows]
-            ax.plot(values, range(len(rows)), label=method.upper(), clip_on=False,
-                    **look(method) | {"linestyle": "none"})
+            values, halves = ([100 * row[method][panel][i] for row in rows] for i in (0, 1))
+            ax.errorbar(values, range(len(rows)), xerr=halves, label=method.upper(), capsize=3,
+                        clip_on=False, **look(method) | {"linestyle": "none"})
         ax.set(title=f"{shot} shot{'s' if shot > 1 else ''}", xlabel="accuracy (%)")
     axes[0].set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return fig, {"shots": list(shots), "rows": [dict(row) for row in rows]}
+    rows = [{"name": row["name"], **{m: [list(pair) for pair in row[m]] for m in methods}}
+            for row in rows]
+    return fig, {"shots": list(shots), "rows": rows}
 
 
 @styled()

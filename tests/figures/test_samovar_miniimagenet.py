@@ -3,16 +3,22 @@ import pytest
 from mbml.figures import samovar_miniimagenet as figures
 
 
-def test_both_methods_stand_at_their_accuracy_in_every_row_of_every_panel():
-    rows = [{"name": "none", "tadam": [0.7, 0.5], "samovar": [0.72, 0.6]},
-            {"name": "all", "tadam": [0.75, 0.55], "samovar": [0.76, 0.65]}]
+def test_both_methods_stand_at_their_accuracy_and_interval_in_every_row_of_every_panel():
+    rows = [{"name": "none", "tadam": [[0.7, 0.01], [0.5, 0.02]],
+             "samovar": [[0.72, 0.01], [0.6, 0.03]]},
+            {"name": "all", "tadam": [[0.75, 0.02], [0.55, 0.01]],
+             "samovar": [[0.76, 0.03], [0.65, 0.02]]}]
     fig, data = figures.ablation_figure(rows, (5, 1))
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["5 shots", "1 shot"]
     for panel, ax in enumerate(fig.axes):
-        lines = {line.get_label(): line for line in ax.lines}
+        drawn = {marks.get_label(): marks for marks in ax.containers}
         for name in ("tadam", "samovar"):
-            drawn = list(lines[name.upper()].get_xdata())
-            assert drawn == pytest.approx([100 * row[name][panel] for row in rows])
+            dots, _, (bars,) = drawn[name.upper()]
+            means, halves = zip(*(row[name][panel] for row in rows))
+            assert list(dots.get_xdata()) == pytest.approx([100 * mean for mean in means])
+            ends = [(bar[0][0], bar[1][0]) for bar in bars.get_segments()]
+            assert ends == [pytest.approx((100 * (mean - half), 100 * (mean + half)))
+                            for mean, half in zip(means, halves)]
     assert data == {"shots": [5, 1], "rows": rows}
     assert fig.axes[0].get_ylim()[0] > fig.axes[0].get_ylim()[1]  # the first row on top
 
