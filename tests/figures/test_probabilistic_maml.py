@@ -1,0 +1,79 @@
+"""What the figures of the chapter on probabilistic MAML draw."""
+
+import pytest
+import torch
+from matplotlib.patches import Circle
+
+from mbml.episodes import Examples
+from mbml.figures import probabilistic_maml as figures
+
+X = torch.linspace(-5, 5, 21)
+LINE, SINE = 0.5 * X - 1, 2 * X.sin()
+SUPPORT = Examples(torch.tensor([[[-1.0], [2.0]]]), torch.tensor([[[0.5], [1.5]]]))
+AXIS = torch.linspace(-2.5, 2.5, 11)
+LABELS = Examples(torch.tensor([[[0.5, 0.0], [2.0, 1.0], [-2.0, 1.0]]]), torch.tensor([[1, 0, 0]]), 2)
+# the probability falls from left to right through 1/2 at 0
+SLOPE = (0.5 - AXIS[:, None] / 6).expand(11, 11)
+
+
+def test_lines_are_told_from_sinusoids():
+    low = 0.1 * X.sin()  # the least amplitude
+    assert figures.straight(torch.stack([LINE, SINE, low, 0 * X])).tolist() == [
+        True, False, False, True
+    ]
+
+
+def test_readings_draw_both_kinds_the_point_and_the_circles():
+    exact = torch.stack([LINE, SINE, LINE + 1])
+    circles = torch.tensor([[0.0, 0.5, 1.0], [0.3, 0.0, 0.7]])
+    fig, data = figures.readings(X, SUPPORT, exact, SINE / 2, AXIS, LABELS, circles, SLOPE)
+    assert data == {"lines": 2, "draws": 3}
+    left, right = fig.axes
+    dashed = [c.get_ydata()[0] for c in left.lines if c.get_linestyle() == "--"]
+    assert dashed == pytest.approx([-3.5, -2.5])
+    (maml,) = [c for c in left.lines if c.get_label() == "MAML"]
+    assert maml.get_ydata() == pytest.approx((SINE / 2).tolist())
+    drawn = [(*p.get_center(), p.get_radius()) for p in right.patches if isinstance(p, Circle)]
+    assert torch.tensor(drawn).allclose(circles)
+    (outline,) = [v for c in right.collections for v in c.get_paths() if len(v.vertices)]
+    assert outline.vertices[:, 0] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_panel_draws_each_function_of_a_method_and_says_how_far_they_differ():
+    panels = {"exact": torch.stack([LINE, LINE + 2]), "maml: one function": SINE[None]}
+    fig, data = figures.drawn(X, SUPPORT, SINE, panels)
+    assert data == {"points": 2, "spread": {"exact": 1.0, "maml: one function": 0.0}}
+    first, second = fig.axes
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["exact", "one function"]
+    assert [c.get_ydata()[-1] for c in first.lines[:2]] == pytest.approx([1.5, 3.5])
+    assert second.lines[0].get_ydata() == pytest.approx(SINE.tolist())
+    assert list(first.lines[-1].get_xdata()) == [-1.0, 2.0]
+
+
+def test_planes_lay_the_first_coordinate_along_the_horizontal_axis():
+    draws = torch.stack([SLOPE, SLOPE.mT])
+    fig, data = figures.planes(AXIS, LABELS, torch.tensor([0.5, 0.2, 1.0]),
+                               {"exact": SLOPE, "platipus": 0 * SLOPE + 0.3}, {"platipus": draws})
+    assert data == {"points": 3, "inside": {"exact": 0.5, "platipus": 0.3}}
+    first, second = fig.axes[:2]
+    mesh = first.collections[0].get_array().reshape(11, 11)
+    assert mesh[0].tolist() == pytest.approx(SLOPE[:, 0].tolist())  # a row of the picture: y fixed, x rising
+    outlines = [c for c in second.collections if c.get_paths()][1:]
+    spans = [c.get_paths()[0].vertices.max(0) - c.get_paths()[0].vertices.min(0) for c in outlines]
+    assert spans[0] == pytest.approx([0, 5], abs=1e-6) and spans[1] == pytest.approx([5, 0], abs=1e-6)
+    (circle,) = first.patches
+    assert circle.get_center() == pytest.approx((0.5, 0.2)) and circle.get_radius() == 1.0
+    marked = {c.get_marker(): list(c.get_xdata()) for c in first.lines}
+    assert marked == {"P": [0.5], "o": [2.0, -2.0]}
+
+
+def test_calibration_has_a_row_a_method_and_marks_what_is_right():
+    panels = {"coverage": {"exact": [0.9, 0.91], "maml": [0.4, 0.5]},
+              "NLL": {"exact": [0.3, 0.31], "maml": [2.0, 3.0]}}
+    fig, data = figures.calibration(panels, {"coverage": 0.9})
+    assert data == panels
+    first, second = fig.axes
+    assert list(first.lines[1].get_xdata()) == [0.4, 0.5]
+    assert list(first.lines[1].get_ydata()) == [1, 1]
+    assert first.lines[-1].get_xdata()[0] == 0.9 and len(second.lines) == 2
+    assert [t.get_text() for t in first.get_yticklabels()] == ["exact", "MAML"]
