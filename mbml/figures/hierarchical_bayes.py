@@ -217,8 +217,9 @@ def laplace(models: Mapping[str, OneUnknown], points: Mapping[str, tuple[Tensor,
         ax.plot(grid, normal, label="Laplace", lw=5, alpha=0.6, color=COLOURS["abml"])
         ax.plot(grid, (joint - exact).exp(), label="exact", lw=1.2, **line("exact"))
         high = 1.15 * float(torch.maximum((joint - exact).exp().max(), normal.max()))
-        ax.set(title=f"{title}\nerror {float(approximate) - exact:+.2f} nats", xlim=(-4.2, 4.2),
-               ylim=(0, high), yticks=(), xlabel=r"$\psi$")
+        error = round(float(approximate) - exact, 2) + 0.0  # no -0.00
+        ax.set(title=f"{title}\nerror {error:+.2f} nats", xlim=(-4.2, 4.2), ylim=(0, high),
+               yticks=(), xlabel=r"$\psi$")
         data[title] = {"exact": exact, "laplace": float(approximate)}
     axes[0, 0].set_ylabel("density")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
