@@ -225,7 +225,7 @@ def test_particles_of_the_last_layer_learn_sinusoids():
     source = Sinusoids(noise=0.3, support=(5, 5), query=(10, 10))
     torch.manual_seed(0)
     learner = Bmaml(
-        net=nets.MLP(1, [40, 40], 1), particles=3, last_layer=True, noise=0.3, rate=0.0015, steps=3
+        net=nets.MLP(1, [40, 40], 1), particles=3, last_layer=True, noise=0.3, rate=0.0015, steps=2
     )
     test = replace(source, query=(30, 30)).sample(200, torch.Generator().manual_seed(9))
 
@@ -234,7 +234,7 @@ def test_particles_of_the_last_layer_learn_sinusoids():
         return (mean - test.query.y).square().mean().item()
 
     before = error(learner)
-    fit(learner, source, steps=150, batch_size=10, clip_norm=10.0, device="cpu", progress=False)
+    fit(learner, source, steps=100, batch_size=10, clip_norm=10.0, device="cpu", progress=False)
     assert error(learner) < 0.6 * before
     learner.test_steps = 100  # and stay where they are when they go on
     assert error(learner) < 0.6 * before
