@@ -202,7 +202,7 @@ def refused(capsys, complaint: str, *argv: str) -> None:
         ("methods --jsn", "did you mean '--json'"),
         ("methods extra", "'extra' is one argument too many"),
         ("run", "RECIPE"),
-        ("run prototypical-glyph-1shot", f"did you mean '{GLYPHS}'? known: fomaml-glyphs"),
+        ("run prototypical-glyph-1shot", f"did you mean '{GLYPHS}'? known: abml-glyphs"),
         (f"run {GLYPHS} --seed -1", "--seed: a whole number from 0 on, not '-1'"),
         (f"run {GLYPHS} --seed one", "--seed"),
         (f"run {GLYPHS} --stop-at 0", "--stop-at: a whole number from 1 on, not '0'"),

@@ -150,6 +150,6 @@ class Interval:
         return self.low + (self.high - self.low) * torch.rand(self.low.shape, generator=generator)
 
     def probability_of_rich(self, context: Tensor) -> Tensor:
-        """P(delta < |x|), `[B, 2] -> [B]`."""
+        """That the radius of a context exceeds delta, `[B, 2] -> [B]`."""
         width = (self.high - self.low).clamp_min(1e-12)
         return ((context.norm(dim=-1) - self.low) / width).clamp(0, 1)
