@@ -85,11 +85,15 @@ def test_fomaml_is_maml_where_the_hessian_is_zero_and_elsewhere_not():
         assert_close(slopes(Linear, 1), slopes(FirstLinear, 1))
 
 
-@pytest.mark.parametrize("norm", ["transductive", "support"])
-def test_fomaml_is_the_query_gradient_at_the_adapted_weights(norm):
+def convolutional(norm: str, kind: type[Maml], **settings) -> Maml:
     torch.manual_seed(0)
     net = nets.Conv4(in_channels=1, image_size=8, channels=3, norm=norm)
-    learner = Fomaml(net=net, ways=2, rate=0.4, steps=2).double()
+    return kind(net=net, steps=2, **settings).double()
+
+
+@pytest.mark.parametrize("norm", ["transductive", "support"])
+def test_fomaml_is_the_query_gradient_at_the_adapted_weights(norm):
+    learner = convolutional(norm, Fomaml, ways=2, rate=0.4)
     g = torch.Generator().manual_seed(0)
     sets = [
         Examples(torch.randn(1, 2 * k, 1, 8, 8, generator=g).double(),
@@ -128,9 +132,7 @@ def test_adapting_lowers_the_support_loss_and_the_default_noise_makes_it_a_squar
 
 @pytest.mark.parametrize("norm", ["transductive", "support"])
 def test_images_task_by_task_on_a_network_with_batch_norm(norm):
-    torch.manual_seed(0)
-    net = nets.Conv4(in_channels=1, image_size=8, channels=4, norm=norm)
-    learner = Maml(net=net, ways=3, rate=0.1, steps=2).double()
+    learner = convolutional(norm, Maml, ways=3, rate=0.1)
     g = torch.Generator().manual_seed(0)
     y = torch.arange(3).repeat(2, 2)
     x = torch.randn(2, 6, 1, 8, 8, generator=g, dtype=torch.float64)
