@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mbml.names import one_of
+from mbml.nets.batch_norm import batch_norm
 
 MODES = ("transductive", "support", "running")
 
@@ -105,7 +106,9 @@ class TaskNorm(nn.Module):
             # a view (the gradient of an index would be a copy among zeros) in the one layout in
             # which its gradient too is fast
             flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-            return F.batch_norm(flat, None, None, weight, bias, True, 0.0, self.eps)[None]
+            if weight is None or torch.compiler.is_compiling():
+                return F.batch_norm(flat, None, None, weight, bias, True, 0.0, self.eps)[None]
+            return batch_norm(flat, weight, bias, self.eps)[None]
         return self._affine(x, *_moments(source))
 
     def _affine(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
