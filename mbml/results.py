@@ -142,7 +142,7 @@ class Table(list):
     nobody has run the recipe.
     """
 
-    HEADINGS = ("recipe", "protocol", "published", "ours", "steps", "hardware")
+    HEADINGS = ("recipe", "protocol", "published", "ours", "NLL", "ECE", "steps", "hardware")
 
     def cells(self) -> list[tuple[str, ...]]:
         """The rows as text, in the order of `HEADINGS`."""
@@ -232,6 +232,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         str(Protocol(**row["protocol"])),
         show(shown, published.get(shown)) if published else "none",
         show(shown, metrics.get(shown)) if metrics else "not run",
+        *(_number(m, metrics[m]) if m in metrics else "" for m in ("nll", "ece")),
         steps,
         row["hardware"] or "",
     )
@@ -246,10 +247,17 @@ def printed(published: dict[str, Any] | None) -> str:
 
 
 def show(metric: str, value: dict[str, float | None] | None) -> str:
-    """A measured value as it is printed: a fraction in percent, anything else as it is."""
-    if value is None or value["mean"] is None:
-        return "not finite" if value else "not measured"
+    """A measured value as it is printed, under its name unless that is accuracy."""
+    if value is None:
+        return "not measured"
+    number = _number(metric, value)
+    return number if metric == "accuracy" or value["mean"] is None else f"{metric} {number}"
+
+
+def _number(metric: str, value: dict[str, float | None]) -> str:
+    """A fraction in percent, anything else as it is, with its interval."""
+    if value["mean"] is None:
+        return "not finite"
     scale, digits, unit = (100, 2, " %") if metric in FRACTIONS else (1, 4, "")
     interval = "" if value["ci95"] is None else f" ± {scale * value['ci95']:.{digits}f}"
-    name = "" if metric == "accuracy" else f"{metric} "
-    return f"{name}{scale * value['mean']:.{digits}f}{interval}{unit}"
+    return f"{scale * value['mean']:.{digits}f}{interval}{unit}"

@@ -148,10 +148,10 @@ def test_the_table_sets_ours_beside_the_published():
     assert table[1]["metrics"]["accuracy"] == {"mean": 0.9, "ci95": 0.01}
     assert table[1]["curve"] == [[50, 0.7], [100, 0.8]]
     protocol = "5-way 1-shot, 15 queries a class, 600 episodes, running norm"
-    assert table.cells()[0][2:] == ("98.80 %", "not run", "", "")
+    assert table.cells()[0][2:] == ("98.80 %", "not run", "", "", "", "")
     assert table.cells()[1] == (
         *(ran.recipe, protocol, "50.00 ± 2.00 %", "90.00 ± 1.00 %"),
-        *("100 of 600", "a processor, 2 cores"),
+        *("0.3000 ± 0.0200", "", "100 of 600", "a processor, 2 cores"),
     )
     assert table.cells()[2][0].endswith("(seed 1)")
     assert table.cells()[3][2:4] == ("none", "90.00 ± 1.00 %")
