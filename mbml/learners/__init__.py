@@ -11,7 +11,15 @@ from mbml.learners.base import (
     register,
 )
 from mbml.learners.bayes import abml, bmaml, emaml, llama, platipus  # noqa: F401
-from mbml.learners.generative import vae  # noqa: F401
+from mbml.learners.generative import (  # noqa: F401
+    compiled_inference,
+    homoencoder,
+    metavae,
+    metavae_discrete,
+    neural_statistician,
+    vae,
+    vhe_vampprior,
+)
 from mbml.learners.gradient import (  # noqa: F401
     alpha_maml,
     cavia,

@@ -7,28 +7,83 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 
-from mbml import Episodes, Examples, learners, nets
+from mbml import Episodes, Examples, learners, nets, noise
 from mbml.learners import GenerativeLearner
-from mbml.learners.generative.vae import VAE
+from mbml.nets.joined import Joined
+from mbml.objectives import Loss
 
-X, D = 5, 2
+X, D, C, R = 5, 2, 3, 4
+SETS = 3
 
 
-def data(seed: int = 0, sets: int = 3, context: int = 4, points: int = 6) -> Episodes:
+def data(seed: int = 0, sets: int = SETS, context: int = 4, points: int = 6) -> Episodes:
+    """Each set is a training data set of its own; the targets are latents, for who knows them."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(sets, context + points, X, generator=g)
-    return Episodes(Examples(x[:, :context]), Examples(x[:, context:]))
+    z = torch.randn(sets, context + points, D, generator=g)
+    support = Examples(x[:, :context], z[:, :context])
+    query = Examples(x[:, context:], z[:, context:])
+    return Episodes(support, query, task=torch.arange(sets).flip(0))
 
 
-def vae(likelihood: str) -> VAE:
+def vae(**settings) -> GenerativeLearner:
     encoder, decoder = nets.MLP(X, [8], 2 * D), nets.MLP(D, [8], X)
-    return VAE(encoder=encoder, decoder=decoder, likelihood=likelihood)
+    return learners.get("vae")(encoder=encoder, decoder=decoder, **settings)
 
 
+def of_sets(name: str, **settings) -> GenerativeLearner:
+    """One of those with a latent c a set."""
+    return learners.get(name)(
+        statistic=nets.MLP(X, [8], R),
+        latent=nets.MLP(R, [8], 2 * C),
+        encoder=Joined(nets.MLP(X + C, [8], 2 * D)),
+        prior=nets.MLP(C, [8], 2 * D),
+        decoder=Joined(nets.MLP(D + C, [8], X)),
+        **settings,
+    )
+
+
+def meta(name: str, out: int = 2 * D, **settings) -> GenerativeLearner:
+    """One of those with a meta-encoder."""
+    return learners.get(name)(
+        statistic=nets.MLP(X, [8], R), encoder=Joined(nets.MLP(X + R, [8], out)), **settings
+    )
+
+
+class Known(nn.Module):
+    """A decoder without weights, which differs between data sets."""
+
+    def forward(self, z: torch.Tensor, task: torch.Tensor) -> torch.distributions.Distribution:
+        mean = z.sum(-1, keepdim=True).expand(*z.shape[:-1], X) + task[:, None, None]
+        return torch.distributions.Independent(torch.distributions.Normal(mean, 1.0), 1)
+
+
+GAUSSIAN, BERNOULLI = {"likelihood": "gaussian"}, {"likelihood": "bernoulli"}
+VAMP = {"point": [X], "components": 3, "pseudo_points": 2}
+BANK = {"decoder": nets.MLP(D, [8], X), "datasets": SETS}
 SMALL: dict[str, Callable[[], GenerativeLearner]] = {
-    "vae, gaussian": lambda: vae("gaussian"),
-    "vae, bernoulli": lambda: vae("bernoulli"),
+    "vae, gaussian": lambda: vae(**GAUSSIAN),
+    "vae, bernoulli": lambda: vae(**BERNOULLI),
+    "neural-statistician, gaussian": lambda: of_sets("neural-statistician", **GAUSSIAN),
+    "neural-statistician, bernoulli": lambda: of_sets("neural-statistician", **BERNOULLI),
+    "homoencoder, gaussian": lambda: of_sets("homoencoder", size=50, **GAUSSIAN),
+    "homoencoder, contexts of 2, 3 draws, bernoulli": lambda: of_sets(
+        "homoencoder", context_size=2, draws=3, **BERNOULLI
+    ),
+    "vhe-vampprior, gaussian": lambda: of_sets(
+        "vhe-vampprior", **VAMP, start=(0, 1), reach=None, **GAUSSIAN
+    ),
+    "vhe-vampprior, bernoulli": lambda: of_sets("vhe-vampprior", **VAMP, **BERNOULLI),
+    "metavae, gaussian": lambda: meta("metavae", **BANK, **GAUSSIAN),
+    "metavae, contexts of 2, 3 draws, bernoulli": lambda: meta(
+        "metavae", **BANK, context_size=2, draws=3, **BERNOULLI
+    ),
+    "metavae, centred": lambda: meta("metavae", **BANK, centred=True, **GAUSSIAN),
+    "metavae, known": lambda: meta("metavae", decoder=Known(), datasets=None, likelihood="own"),
+    "metavae-discrete": lambda: meta("metavae-discrete", D, **BANK, **GAUSSIAN),
+    "compiled-inference": lambda: meta("compiled-inference"),
 }
 
 
@@ -48,7 +103,8 @@ def episodes(name: str, **sizes) -> Episodes:
     drawn = data(**sizes)
     if not name.endswith("bernoulli"):
         return drawn
-    return Episodes(Examples((drawn.support.x > 0).float()), Examples((drawn.query.x > 0).float()))
+    support, query = (Examples((e.x > 0).float()) for e in (drawn.support, drawn.query))
+    return Episodes(support, query, task=drawn.task)
 
 
 def test_every_registered_generative_learner_is_here():
@@ -68,6 +124,20 @@ def test_gradients_reach_every_parameter(name, learner):
     for key, parameter in learner.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
         assert parameter.grad.abs().max() > 0, f"{key}: zero gradient"
+
+
+def test_loss_is_a_mean_over_sets(name, learner):
+    batch = episodes(name)
+
+    def loss(first: int, end: int) -> Loss:
+        place = {"device": torch.device("cpu"), "total": SETS}
+        with noise.of_tasks(3, first=first, present=end - first, **place):
+            return learner.loss(batch[first:end])
+
+    together, alone = loss(0, SETS), [loss(i, i + 1) for i in range(SETS)]
+    torch.testing.assert_close(together.total, torch.stack([a.total for a in alone]).mean())
+    for part, value in together.parts.items():
+        torch.testing.assert_close(value, torch.stack([a.parts[part] for a in alone]).mean())
 
 
 def test_a_batch_of_sets_equals_the_sets_one_by_one(name, learner):

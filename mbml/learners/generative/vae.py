@@ -11,43 +11,36 @@ tends to log p(x) as L grows; it serves evaluation.
 
 It ignores the context that `infer` is handed, which is what the later generative learners change:
 one data set, one model. The likelihood is Bernoulli (x in {0, 1}) or Gaussian with one variance
-for all features, learned unless `learn_noise` is off; both sum over features and keep their
-normalising constants, so that bounds are in nats a data point and comparable between models.
-Nothing deviates from the paper but the networks, which are injected.
+for all features, learned unless `learn_noise` is off, or one that the decoder brings along; all
+sum over features and keep their normalising constants, so that bounds are in nats a data point and
+comparable between models. Nothing deviates from the paper but the networks, which are injected.
 """
 
 from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mbml.distributions import DiagonalGaussian, kl, standard_normal_like
 from mbml.episodes import Episodes
-from mbml.learners.base import GenerativeLearner, register
-from mbml.names import one_of
+from mbml.learners.base import register
+from mbml.learners.generative.parts import Observed, gaussian
 from mbml.objectives import Loss, variational
-
-LIKELIHOODS = ("bernoulli", "gaussian")
 
 
 @register("vae")
-class VAE(GenerativeLearner):
+class VAE(Observed):
     """One latent a data point, amortised by an encoder.
 
     Args:
         encoder: `[..., X] -> [..., 2D]`, mean and log-variance of q(z | x), in that order.
-        decoder: `[..., D] -> [..., X]`, logits (Bernoulli) or means (Gaussian).
-        likelihood: "bernoulli" or "gaussian".
-        noise: standard deviation that a Gaussian likelihood starts from.
-        learn_noise: whether training moves it.
-        draws: L, draws of z a data point in the training loss.
-        beta: weight of the divergence; 1 for the bound itself.
+        decoder: `[..., D] -> [..., X]`, logits (Bernoulli) or means (Gaussian); images
+            `[..., C, H, W]` will do.
+        likelihood, noise, learn_noise, draws, beta: as `Observed` has them.
 
     Raises:
-        ValueError: for an unknown likelihood or a noise that is not positive.
+        ValueError: as `Observed`.
     """
 
     def __init__(
@@ -61,37 +54,24 @@ class VAE(GenerativeLearner):
         draws: int = 1,
         beta: float = 1.0,
     ) -> None:
-        super().__init__()
-        if noise <= 0:
-            raise ValueError(f"noise is a standard deviation and must be positive, not {noise}")
+        super().__init__(
+            likelihood=likelihood, noise=noise, learn_noise=learn_noise, draws=draws, beta=beta
+        )
         self.encoder, self.decoder = encoder, decoder
-        self.likelihood = one_of(likelihood, LIKELIHOODS, what="likelihood")
-        self.draws, self.beta = draws, beta
-        if likelihood == "gaussian":
-            start = torch.tensor(2 * math.log(noise))
-            self.noise_log_variance = nn.Parameter(start, requires_grad=learn_noise)
 
     def infer(self, context: Tensor | None, x: Tensor) -> DiagonalGaussian:
         """q(z | x): `x [B, Q, X] -> [B, Q, D]`. The context is ignored."""
-        mean, log_variance = self.encoder(x).chunk(2, dim=-1)
-        return DiagonalGaussian(mean, log_variance)
+        return gaussian(self.encoder(x))
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z), `[..., X], [..., D] -> [...]` (leading dimensions broadcast)."""
-        out = self.decoder(z)
-        if self.likelihood == "bernoulli":
-            # sum_j x_j f_j - log(1 + exp f_j), f the logits
-            return (x * out - F.softplus(out)).sum(-1)
-        # sum_j log N(x_j; f_j, s^2)
-        log_variance = self.noise_log_variance
-        squared = (x - out).square() * torch.exp(-log_variance)
-        return -0.5 * (squared + log_variance + math.log(2 * math.pi)).sum(-1)
+        return self.observe(x, self.decoder(z), z.ndim - 1)
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
         x = episodes.query.x
         q = self.infer(episodes.support.x, x)
         # z = m + s e, e ~ N(0, I): [L, B, Q, D]
-        log_likelihood = self.log_likelihood(x, q.sample(self.draws))
+        log_likelihood = self.log_likelihood(x.flatten(2), q.sample(self.draws))
         # latents are independent, so their divergences add up: [B]
         divergence = kl(q, standard_normal_like(q)).sum(-1)
         return variational(log_likelihood, divergence, beta=self.beta)
@@ -103,7 +83,8 @@ class VAE(GenerativeLearner):
         training loss it never weighs the divergence by beta.
         """
         q = self.infer(None, x)
-        return self.log_likelihood(x, q.sample(draws)).mean(0) - kl(q, standard_normal_like(q))
+        log_likelihood = self.log_likelihood(x.flatten(2), q.sample(draws))
+        return log_likelihood.mean(0) - kl(q, standard_normal_like(q))
 
     def importance_bound(self, x: Tensor, draws: int = 100) -> Tensor:
         """The importance-weighted bound with L draws: `[B, Q, X] -> [B, Q]`.
@@ -114,7 +95,6 @@ class VAE(GenerativeLearner):
         q = self.infer(None, x)
         z = q.sample(draws)
         # log 1/L sum_l p(x | z_l) p(z_l) / q(z_l | x)
-        log_weight = (
-            self.log_likelihood(x, z) + standard_normal_like(q).log_prob(z) - q.log_prob(z)
-        )
+        log_likelihood = self.log_likelihood(x.flatten(2), z)
+        log_weight = log_likelihood + standard_normal_like(q).log_prob(z) - q.log_prob(z)
         return log_weight.logsumexp(0) - math.log(draws)

@@ -1,0 +1,78 @@
+r"""The variational homoencoder with a VampPrior over c (Tomczak and Welling 2018).
+
+Instead of N(0, I), the prior of a set's latent is a mixture of the answers of the statistic network
+itself to K sets of pseudo-points that are learned,
+
+.. math:: p(c) = \frac{1}{K} \sum_{k=1}^{K} q(c \mid U_k), \qquad
+          KL(q(c \mid D) \,\|\, p(c)) \approx \frac{1}{L} \sum_l \log q(c_l \mid D) - \log p(c_l),
+
+with c_l from q(c | D). A mixture has no divergence in closed form, so this one carries Monte Carlo
+noise and may be negative in a draw. All else is as in `mbml.learners.generative.homoencoder`,
+including what the public code of Wu et al. (2020) does otherwise.
+
+They take 500 components of 10 pseudo-points on MNIST and 10 on NORB, which start at N(0.05, 0.01^2)
+and are cut to [0, 1] (`reach`); the start of the original code is at -0.05. Their accuracies on
+codes of unseen rotations, scales and shears: .830, .767, .679.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mbml.distributions import DiagonalGaussian
+from mbml.learners.base import check_count, register
+from mbml.learners.generative.homoencoder import Homoencoder
+
+
+@register("vhe-vampprior")
+class VampPriorHomoencoder(Homoencoder):
+    """The homoencoder whose prior is what it says of learned sets.
+
+    Args:
+        point: shape of a point, such as `(784,)` or `(1, 32, 32)`.
+        components: K.
+        pseudo_points: points of each learned set.
+        start: mean and standard deviation that their numbers start from.
+        reach: least and greatest number of a pseudo-point; None is no limit. A number beyond has
+            no gradient, so the start should lie within.
+        networks: those, and the settings, of `Homoencoder`.
+
+    Raises:
+        ValueError: for less than one component or pseudo-point, and as `Homoencoder`.
+    """
+
+    def __init__(
+        self,
+        *,
+        point: Sequence[int],
+        components: int = 500,
+        pseudo_points: int = 10,
+        start: tuple[float, float] = (0.05, 0.01),
+        reach: tuple[float, float] | None = (0.0, 1.0),
+        **networks: Any,
+    ) -> None:
+        super().__init__(**networks)
+        check_count("components", components, 1)
+        check_count("pseudo_points", pseudo_points, 1)
+        self.pseudo = nn.Parameter(torch.empty(components, pseudo_points, *point).normal_(*start))
+        self.reach = reach
+
+    def mixture(self) -> DiagonalGaussian:
+        """q(c | U_k) of every learned set, `[K, C]`."""
+        return self.summarise(self.pseudo if self.reach is None else self.pseudo.clamp(*self.reach))
+
+    def log_prior(self, c: Tensor) -> Tensor:
+        """log p(c), `[..., C] -> [...]`."""
+        p = self.mixture()
+        # log 1/K sum_k q(c | U_k)
+        return p.log_prob(c[..., None, :]).logsumexp(-1) - math.log(len(p.mean))
+
+    def divergence(self, q: DiagonalGaussian, c: Tensor) -> Tensor:
+        """KL(q(c | D) || p(c)) by the draws of c: `[B, P, C]`, `[L, B, P, C] -> [B, P]`."""
+        # 1/L sum_l log q(c_l | D) - log p(c_l)
+        return (q.log_prob(c) - self.log_prior(c)).mean(0)

@@ -1,0 +1,74 @@
+"""Compiled inference of linear simulators, whose posteriors are Gaussian."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Normal
+from torch.testing import assert_close
+
+from mbml import Episodes, Examples
+from mbml.learners.generative.compiled_inference import CompiledInference
+from mbml.nets.joined import Joined
+from mbml.nets.mlp import MLP
+
+
+def simulated(sets: int, points: int, context: int = 50) -> Episodes:
+    """x = z + b_i + noise of deviation 0.5, z ~ N(0, 1), and b_i is the mean of the context."""
+    g = torch.Generator().manual_seed(0)
+    z = torch.randn(sets, context + points, 1, generator=g, dtype=torch.float64)
+    b = 3 * torch.randn(sets, 1, 1, generator=g, dtype=torch.float64)
+    e = 0.5 * torch.randn(sets, context + points, 1, generator=g, dtype=torch.float64)
+    x = z + b + e
+    x[:, :context] += b - x[:, :context].mean(1, keepdim=True)
+    support, query = slice(context), slice(context, None)
+    return Episodes(Examples(x[:, support], z[:, support]), Examples(x[:, query], z[:, query]))
+
+
+def at_the_truth() -> CompiledInference:
+    # p(z | x, b) = N((x - b) / 1.25, 0.2)
+    head = nn.Linear(2, 2, dtype=torch.float64)
+    head.weight.data = torch.tensor([[0.8, -0.8], [0.0, 0.0]], dtype=torch.float64)
+    head.bias.data = torch.tensor([0.0, math.log(0.2)], dtype=torch.float64)
+    return CompiledInference(encoder=Joined(head), statistic=nn.Identity())
+
+
+def test_the_loss_is_the_log_density_of_the_latents_and_least_at_the_exact_posterior():
+    model, episodes = at_the_truth(), simulated(20, 200)
+    q = model.infer(episodes.support.x, episodes.query.x)
+    loss = model.loss(episodes).total
+    assert_close(loss, -Normal(q.mean, q.stddev).log_prob(episodes.query.y).mean())
+    # the entropy of z given x, 1/2 log(2 pi e 0.2), within the error of 4,000 points
+    assert abs(loss - 0.5 * math.log(2 * math.pi * math.e * 0.2)) < 0.04
+    for name, p in model.named_parameters():
+        for i in range(p.numel()):
+            with torch.no_grad():
+                p.view(-1)[i] += 0.3
+                assert model.loss(episodes).total > loss, (name, i)
+                p.view(-1)[i] -= 0.3
+
+
+def test_contexts_of_pairs_hold_the_latents_behind_the_observations():
+    torch.manual_seed(0)
+    model = CompiledInference(
+        encoder=Joined(MLP(4, [5], 2)), statistic=MLP(2, [5], 3), paired=True
+    ).double()
+    episodes = simulated(3, 4, context=5)
+    pairs = torch.cat([episodes.support.x, episodes.support.y], -1)
+    q = model.infer(pairs, episodes.query.x)
+    assert_close(model.loss(episodes).total, -q.log_prob(episodes.query.y).mean())
+    with pytest.raises(ValueError, match="agree in the sets"):
+        model.infer(pairs[:2], episodes.query.x)
+
+
+def test_episodes_without_latents_and_bad_settings_are_refused():
+    episodes = simulated(2, 3)
+    with pytest.raises(ValueError, match="carry no latents"):
+        at_the_truth().loss(Episodes(Examples(episodes.support.x), Examples(episodes.query.x)))
+    with pytest.raises(ValueError, match="leave the other two"):
+        CompiledInference(encoder=MLP(1, [], 2), centred=True, paired=True)
+    with pytest.raises(ValueError, match="context_size=0"):
+        CompiledInference(encoder=MLP(1, [], 2), context_size=0)
+    with pytest.raises(ValueError, match="shape of a point"):
+        at_the_truth().infer(torch.zeros(1, 2, 2), torch.zeros(1, 3, 1))
