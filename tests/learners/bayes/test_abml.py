@@ -52,7 +52,7 @@ def test_the_first_inner_step_is_pure_likelihood_and_the_second_is_not():
         learner = smooth(Abml, inner_beta=inner_beta)
         return learner.posteriors(regression().support, 2, 2)
 
-    without, with_kl = path(0.0), path(1.0)
+    without, with_kl = path(0.0), path(0.03)
     for k, same in ((0, True), (1, True), (2, False)):
         for a, b in ((without[k].mean, with_kl[k].mean),
                      (without[k].log_variance, with_kl[k].log_variance)):
@@ -118,6 +118,28 @@ def test_tasks_of_a_batch_are_tasks_alone_under_the_same_noise():
     check_tasks_are_alone(smooth(Abml, steps=2, log_variance=-1.0), regression())
 
 
+def test_a_later_step_takes_back_a_share_of_what_was_moved():
+    # of noise so large that the slope of the likelihood stays what it is
+    settings = {"noise": 1e3, "rate": 0.1, "log_variance": -6.0}
+    learner, tasks = smooth(Abml, inner_beta=0.05, **settings), regression()
+    share = 0.1 * 0.05 / (tasks.support.x.shape[1] * math.exp(-6.0))
+    torch.manual_seed(3)
+    start, first, second = (q.mean for q in learner.posteriors(tasks.support, 2, 4000))
+    # m_2 - mu = (1 - share) (m_1 - mu) + the same step once more
+    moved = (first - start).norm()
+    assert abs((second - start).norm() / moved - (2 - share)) < 0.05
+
+
+def test_steps_of_the_divergence_that_overshoot_are_refused():
+    # 0.1 * 1 / (points * e^-6)
+    tasks, learner = regression(), smooth(Abml, inner_beta=1.0, log_variance=-6.0)
+    share = 0.1 / (tasks.support.x.shape[1] * math.exp(-6.0))
+    assert share > 2
+    learner.posteriors(tasks.support, 1, 2)  # the first step has none of it
+    with pytest.raises(ValueError, match=f"is {share:.2g}, and above 2 the inner steps diverge"):
+        learner.posteriors(tasks.support, 2, 2)
+
+
 def test_what_is_no_setting_is_refused_in_one_line():
     for settings, complaint in (
         ({"inner_beta": -1.0}, "inner_beta=-1.0 must be"),
@@ -133,7 +155,7 @@ def test_what_is_no_setting_is_refused_in_one_line():
             smooth(Abml, **settings)
         assert "\n" not in str(refused.value)
     tasks = regression()
-    diverging = smooth(Abml, rate=1e30, test_steps=3)
+    diverging = smooth(Abml, rate=1e30, test_steps=3, inner_beta=0.0)
     with pytest.raises(ValueError, match="the adaptation diverged"):
         diverging.predict(tasks.support, tasks.query.x)
     none = Episodes(Examples(tasks.support.x[:, :0], tasks.support.y[:, :0]), tasks.query)
