@@ -1,20 +1,13 @@
-"""Figures of the chapter on Bayesian MAML, and the trainings whose records it keeps.
+"""Figures of the chapter on Bayesian MAML, and what they hold particles of the last layer against.
 
-    python -m mbml.figures.bayesian_maml results/figures/bmaml-errors.json steps=1000
-
-trains what is not in the file yet, one after the other, and writes the file after each.
+The trainings that its record comes from are in `mbml.figures.bmaml_errors`.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 import torch
@@ -22,97 +15,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mbml.episodes import Examples
+from mbml.figures.bmaml_errors import SHOTS, SIZES, interval, scores
 from mbml.figures.style import COLOURS, band, look, styled, subplots
-from mbml.files import write_atomically
-from mbml.fit import fit
 from mbml.learners.bayes.bmaml import Bmaml
-from mbml.learners.bayes.emaml import Emaml
-from mbml.learners.bayes.particles import Particles
-from mbml.nets.mlp import MLP
 from mbml.predictive import GaussianMixture
-from mbml.tasks.sinusoid import VARIANTS, Sinusoids
 
-KINDS = {"emaml": Emaml, "bmaml": Bmaml}
-SHOTS = (5, 10)
-STEPS = (0, 1, 10)
-RATE = 0.01  # alpha of MAML on a mean loss
-DIVERGED = 1e3  # a squared error that counts as such
 LEVEL = 0.9
+REACH = 7.0  # of targets, to either side
 LABELS = {"maml": "MAML", "emaml": "EMAML, averaged", "bmaml-members": "BMAML, its members",
           "bmaml": "BMAML, averaged"}
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5% quantiles of t, by the number of seeds
-REACH = 7.0  # of targets, to either side
-
-
-def few(tasks: int | None, points: int = 10) -> Sinusoids:
-    """The sinusoids of Yoon et al. (2018), so many of them."""
-    return replace(VARIANTS["bmaml"], tasks=tasks, support=(points, points))
-
-
-def record(method: str, tasks: int, seed: int, *, steps: int, particles: int = 5,
-           tests: int = 300) -> dict[str, Any]:
-    """Train a method on a finite set of sinusoids, ten shots, and measure it on new ones.
-
-    Returns:
-        The arguments, `train_seconds` of processor time, and `errors`: for each number of shots
-        and of steps, "mean" (of the averaged prediction) and "members" (the mean of their own).
-    """
-    torch.manual_seed(seed)
-    net = MLP(1, [40, 40, 40], 1)
-    rate = RATE if method == "emaml" else RATE * particles / 10
-    learner = KINDS[method](net=net, particles=particles, rate=rate)
-    began = time.process_time()
-    fit(learner, few(tasks), steps=steps, batch_size=10, clip_norm=10.0, seed=seed, device="cpu",
-        progress=False, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=2e-3),
-        schedule=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda s: min(1.0, (1 - s / steps) / 0.4)))
-    seconds = time.process_time() - began
-    found = {str(K): errors(learner.eval(), K, tests) for K in SHOTS}
-    return {"method": method, "tasks": tasks, "seed": seed, "steps": steps,
-            "particles": particles, "train_seconds": round(seconds, 1), "errors": found}
-
-
-def errors(learner: Particles, points: int, tests: int) -> dict[str, dict[str, float]]:
-    """Squared error on new tasks, the same for all learners, at 50 points without noise."""
-    source, g = few(None), torch.Generator().manual_seed(1_000_000)
-    unknowns = source.unknowns(tests, g)
-    x = source.low + (source.high - source.low) * torch.rand(tests, 60, 1, generator=g)
-    truth = source.function(unknowns, x)
-    y = truth + source.deviation(unknowns) * torch.randn(truth.shape, generator=g)
-    support = Examples(x[:, :points], y[:, :points])
-    asked, truth = x[:, 10:], truth[:, 10:]
-    trained = learner.rate
-    if isinstance(learner, Bmaml):  # a sum over fewer points: the step of MAML all the same
-        learner.rate = RATE * learner.particles / points
-    found = {}
-    for steps in STEPS:
-        with torch.no_grad():
-            outputs = learner.adapted_outputs(support, asked, steps)
-        wrong = {"mean": outputs.mean(0) - truth, "members": outputs - truth}
-        squares = {name: float(w.square().mean()) for name, w in wrong.items()}
-        # None where a member diverged
-        found[str(steps)] = {name: round(v, 4) if v < DIVERGED else None
-                             for name, v in squares.items()}
-    learner.rate = trained
-    return found
-
-
-def records(path: Path | str, wanted: Iterable[Mapping[str, Any]], **settings: Any) -> list[dict]:
-    """All that is wanted, what is not in the file yet trained and added to it."""
-    path = Path(path)
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    for one in wanted:
-        asked = {**one, **settings}
-        if not any(asked.items() <= row.items() for row in rows):
-            rows.append(record(**asked))
-            write_atomically(path, (json.dumps(rows, indent=1) + "\n").encode())
-    return rows
-
-
-def every(seeds: int = 3) -> list[dict[str, Any]]:
-    """The trainings of the figure: two methods, 100 and 1,000 tasks, so many seeds."""
-    return [{"method": method, "tasks": tasks, "seed": seed} for seed in range(seeds)
-            for tasks in (100, 1000) for method in KINDS]
 
 
 def first(learner: Bmaml, particles: int) -> Bmaml:
@@ -153,51 +64,34 @@ class ExactHead:
         return GaussianMixture(mean[None].float(), variance.log()[None].float())
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds and half-width of its 95% interval, by Student's t; nan for one seed."""
-    t = torch.tensor(values, dtype=torch.float64)
-    half = STUDENT.get(len(t), 1.96) * t.std() / len(t) ** 0.5 if len(t) > 1 else math.nan
-    return float(t.mean()), float(half)
-
-
-def scores(rows: Sequence[Mapping[str, Any]], points: int, steps: int,
-           ) -> dict[tuple[str, int], list[float]]:
-    """Errors of every seed from records, by name and number of training tasks, nan where a member
-    diverged. A member of EMAML is a MAML, so MAML's error is the mean of theirs."""
-    found: dict[tuple[str, int], list[float]] = {}
-    for row in rows:
-        error, method = row["errors"][str(points)][str(steps)], row["method"]
-        alone = "maml" if method == "emaml" else "bmaml-members"
-        for name, score in ((method, "mean"), (alone, "members")):
-            value = math.nan if error[score] is None else error[score]
-            found.setdefault((name, row["tasks"]), []).append(value)
-    return found
-
-
 @styled()
 def errors_figure(rows: Sequence[Mapping[str, Any]], steps: int) -> tuple[Figure, list]:
-    """Error on new tasks against the number of training tasks, a panel a number of shots.
+    """Error on new tasks against the number of training tasks, a row of panels a length of
+    training, a panel a number of shots.
 
     Args:
         rows: records.
-        steps: how many a prediction takes, one of `STEPS`.
+        steps: inner ones, one of `mbml.figures.bmaml_errors.STEPS`.
     """
-    fig, axes = subplots(1, len(SHOTS), height=4.2, sharey=True)
-    for ax, points in zip(axes, SHOTS, strict=True):
-        found = scores(rows, points, steps)
-        sizes = sorted({tasks for _, tasks in found})
-        for i, name in enumerate(("maml", "emaml", "bmaml-members", "bmaml")):
-            rest = [interval(found[name, tasks]) for tasks in sizes]
-            places = [place + 0.16 * (i - 1.5) for place in range(len(sizes))]
+    lengths = sorted({row["steps"] for row in rows})
+    fig, axes = subplots(len(lengths), len(SHOTS), height=1.6 + 2.4 * len(lengths),
+                         sharex=True, squeeze=False)
+    for (length, points), ax in zip(product(lengths, SHOTS), axes.flat, strict=True):
+        found = scores([row for row in rows if row["steps"] == length], points, steps)
+        for i, (name, label) in enumerate(LABELS.items()):
+            rest = [interval(found[name, tasks]) for tasks in SIZES]
+            places = [place + 0.16 * (i - 1.5) for place in range(len(SIZES))]
             style = look(name.split("-")[0]) | {"linestyle": "none", "markersize": 7}
             if name == "bmaml-members":
                 style["markerfacecolor"] = "none"
             ax.errorbar(places, [mean for mean, _ in rest], yerr=[half for _, half in rest],
-                        label=LABELS[name], elinewidth=1.2, capsize=3, **style)
-        ax.set_xticks(range(len(sizes)), [f"{size:,}" for size in sizes])
-        ax.set(title=f"{points} shots", xlabel="training tasks", xlim=(-0.5, len(sizes) - 0.5))
-    axes[0].set_ylabel(f"squared error after {steps} step{'s' * (steps > 1)}")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+                        label=label, elinewidth=1.2, capsize=3, **style)
+        ax.set_xticks(range(len(SIZES)), [f"{size:,}" for size in SIZES])
+        ax.set(title=f"{points} shots, {length:,} steps", xlim=(-0.5, len(SIZES) - 0.5))
+    for ax in axes[-1]:
+        ax.set_xlabel("training tasks")
+    fig.supylabel(f"squared error after {steps} inner step{'s' * (steps > 1)}", fontsize="medium")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig, [dict(row) for row in rows]
 
 
@@ -299,8 +193,3 @@ def functions_figure(x: Tensor, truth: Tensor, support: Examples, curves: Tensor
     ax.set(xlim=(float(x[0]), float(x[-1])), ylim=(-REACH, REACH), xlabel="x", ylabel="y")
     fig.legend(loc="outside lower center", ncols=2)
     return fig, {"step": step, "spread": round(float(curves.std(0, correction=0).mean()), 4)}
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    records(sys.argv[1], every(), **{k: int(v) for k, v in (s.split("=") for s in sys.argv[2:])})

@@ -1,28 +1,25 @@
 """What the figures of the chapter on Bayesian MAML draw and measure, computed another way."""
 
-import json
-import math
-
 import pytest
 import torch
 from torch.testing import assert_close
 
 from mbml.episodes import Examples
 from mbml.figures import bayesian_maml as figures
+from mbml.figures.bmaml_errors import SHOTS, STEPS, every
 from mbml.learners.bayes.bmaml import Bmaml
 from mbml.nets.mlp import MLP
 from mbml.predictive import GaussianMixture
 from mbml.tasks.sinusoid import Sinusoids
 
 
-def row(method, tasks, seed, mean, members):
-    errors = {str(K): {str(j): {"mean": mean, "members": members} for j in figures.STEPS}
-              for K in figures.SHOTS}
-    return {"method": method, "tasks": tasks, "seed": seed, "errors": errors}
+def row(method, tasks, seed, steps):
+    of = {"mean": steps + seed + 10.0 * (method == "bmaml"), "members": steps + 4.0 + seed}
+    return {"method": method, "tasks": tasks, "seed": seed, "steps": steps,
+            "errors": {str(K): {str(j): of for j in STEPS} for K in SHOTS}}
 
 
-ROWS = [row(method, tasks, seed, 1.0 + seed + 10 * (method == "bmaml"), 5.0 + seed)
-        for method in ("emaml", "bmaml") for tasks in (100, 1000) for seed in (0, 1, 2)]
+ROWS = [row(**what) for what in every([7, 1000])]
 
 
 def head(particles=3, **settings):
@@ -31,70 +28,22 @@ def head(particles=3, **settings):
                  rate=0.01, **settings)
 
 
-def test_an_interval_is_students():
-    mean, half = figures.interval([1.0, 2.0, 3.0])
-    assert mean == 2 and half == pytest.approx(4.3027 / math.sqrt(3), abs=1e-3)
-    assert math.isnan(figures.interval([1.0])[1])
-
-
-def test_members_of_an_ensemble_are_mamls_and_what_diverged_is_no_number():
-    found = figures.scores(ROWS, 10, 1)
-    assert found["maml", 100] == [5.0, 6.0, 7.0] and found["emaml", 100] == [1.0, 2.0, 3.0]
-    assert found["bmaml", 1000] == [11.0, 12.0, 13.0]
-    assert found["bmaml-members", 1000] == [5.0, 6.0, 7.0]
-    assert math.isnan(figures.scores([row("emaml", 100, 0, None, None)], 5, 0)["maml", 100][0])
-
-
-def test_errors_are_means_over_seeds_in_a_panel_for_each_number_of_shots():
+def test_errors_are_means_over_seeds_in_a_panel_for_each_number_of_shots_and_steps():
     fig, data = figures.errors_figure(ROWS, 10)
-    assert data == ROWS and len(fig.axes) == 2
-    for ax, K in zip(fig.axes, figures.SHOTS, strict=True):
-        assert ax.get_title(loc="left") == f"{K} shots"
+    assert data == ROWS and len(fig.axes) == 4
+    for ax, (steps, K) in zip(fig.axes, [(n, K) for n in (7, 1000) for K in SHOTS], strict=True):
+        assert ax.get_title(loc="left") == f"{K} shots, {steps:,} steps"
         drawn = [c.lines[0].get_ydata().tolist() for c in ax.containers]
-        assert drawn == [[6.0, 6.0], [2.0, 2.0], [6.0, 6.0], [12.0, 12.0]]
+        assert drawn == [[steps + 5.0] * 2, [steps + 1.0] * 2, [steps + 5.0] * 2,
+                         [steps + 11.0] * 2]
     assert [t.get_text() for t in fig.legends[0].get_texts()] == list(figures.LABELS.values())
 
 
-@pytest.mark.parametrize("method", ["emaml", "bmaml"])
-def test_a_record_says_what_was_trained_and_scores_by_both_rules(method):
-    one = figures.record(method, 100, 1, steps=2, particles=2, tests=3)
-    assert (one["method"], one["tasks"], one["seed"], one["steps"]) == (method, 100, 1, 2)
-    for by_steps in one["errors"].values():
-        for error in by_steps.values():
-            assert 0 < error["mean"] <= error["members"]  # Jensen
-    again = figures.record(method, 100, 1, steps=2, particles=2, tests=3)
-    assert again["errors"] == one["errors"]
-
-
-def test_errors_are_those_of_functions_without_noise_and_the_step_is_mamls():
-    learner = figures.KINDS["bmaml"](net=MLP(1, [8], 1), particles=1, rate=0.5, prior=0.0)
-    found = figures.errors(learner, 5, tests=4)
-    assert learner.rate == 0.5
-    source, g = figures.few(None), torch.Generator().manual_seed(1_000_000)
-    unknowns = source.unknowns(4, g)
-    x = -5 + 10 * torch.rand(4, 60, 1, generator=g)
-    truth = source.function(unknowns, x)
-    y = truth + source.deviation(unknowns) * torch.randn(truth.shape, generator=g)
-    learner.rate = 0.01 / 5
-    outputs = learner.adapted_outputs(Examples(x[:, :5], y[:, :5]), x[:, 10:], 1)[0].detach()
-    assert found["1"]["mean"] == pytest.approx(
-        float((outputs - truth[:, 10:]).square().mean()), abs=1e-3)
-
-
-def test_records_train_what_is_missing_and_nothing_twice(tmp_path, monkeypatch):
-    trained = []
-
-    def pretend(**asked):
-        trained.append(asked)
-        return dict(asked)
-
-    monkeypatch.setattr(figures, "record", pretend)
-    path = tmp_path / "kept.json"
-    for seeds in (1, 1, 2):
-        rows = figures.records(path, figures.every(seeds), steps=7)
-    assert len(trained) == len(rows) == 8 and json.loads(path.read_text()) == rows
-    figures.records(path, figures.every(1), steps=9)
-    assert len(trained) == 12
+def test_trainings_of_one_length_and_one_seed_are_two_panels_without_intervals():
+    fig, data = figures.errors_figure([row for row in ROWS if row["steps"] == 7
+                                       and row["seed"] == 0], 1)
+    assert len(data) == 4 and len(fig.axes) == 2
+    assert [c.lines[0].get_ydata()[0] for c in fig.axes[1].containers] == [11.0, 7.0, 11.0, 17.0]
 
 
 @torch.no_grad()
