@@ -54,6 +54,8 @@ def _looks() -> dict[str, dict[str, str]]:
     # VERSA trains with the Monte Carlo estimator and SAMOVAR with the variational one: the
     # estimators of the Gaussian toy wear the colours of the methods that they explain.
     looks["mc"], looks["vi"] = looks["versa"], looks["samovar"]
+    # One meta-encoder, of a latent that is summed and of one that simulators tell.
+    looks["metavae-discrete"] = looks["compiled-inference"] = looks["metavae"]
     return looks
 
 
