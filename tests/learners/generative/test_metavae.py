@@ -9,7 +9,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from mbml import Episodes, Examples, learners
+from mbml import Episodes, Examples
 from mbml.learners.generative.metavae import MetaVAE
 from mbml.learners.generative.vae import VAE
 from mbml.nets.joined import Joined
@@ -190,16 +190,9 @@ def test_centred_it_does_not_see_where_a_data_set_lies():
     assert_close(plain.infer(episodes.support.x - mean, episodes.query.x - mean).mean, q.mean)
 
 
-@pytest.mark.parametrize("name", ["metavae", "homoencoder"])
-def test_compiled_it_has_the_same_loss_and_gradient(name):
+def test_compiled_it_has_the_same_loss_and_gradient():
     torch._dynamo.reset()
-    if name == "metavae":
-        model = model_of(context_size=2)
-    else:
-        model = learners.get(name)(
-            statistic=MLP(X, [], 3), latent=MLP(3, [], 4), encoder=Joined(MLP(X + 2, [], 2 * D)),
-            prior=MLP(2, [], 2 * D), decoder=Joined(MLP(D + 2, [], X)), context_size=2,
-        ).double()
+    model = model_of(context_size=2)
     results = []
     for loss in (model.loss, torch.compile(model.loss, backend="aot_eager")):
         torch.manual_seed(1)

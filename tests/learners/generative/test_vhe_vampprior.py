@@ -47,7 +47,7 @@ def test_the_bound_is_its_integral_over_c_and_lies_below_the_density():
     model = model_of(truth)
     x = truth.sample(2)
     torch.manual_seed(1)
-    bound = model.bound(x, x, draws=20_000).sum(-1)
+    bound = model.bound(x, x, draws=5_000).sum(-1)
     q = model.summarise(x)
     c = torch.linspace(-12, 12, 6001, dtype=torch.float64)
     log_prior = mixture(truth, model).log_prob(c)
@@ -58,7 +58,7 @@ def test_the_bound_is_its_integral_over_c_and_lies_below_the_density():
         density = torch.trapezoid((given_c + log_prior).exp(), c).log()
         log_q = Normal(q.mean[b], q.stddev[b]).log_prob(c)
         expected = torch.trapezoid(log_q.exp() * (given_c + log_prior - log_q), c)
-        assert_close(bound[b], expected, atol=0.1, rtol=0)
+        assert_close(bound[b], expected, atol=0.15, rtol=0)
         assert expected < density
 
 
