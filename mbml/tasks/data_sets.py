@@ -56,7 +56,7 @@ class DataSets:
 
 
 def in_turn(tasks: int, count: int, generator: torch.Generator) -> Tensor:
-    """`count` indices of `tasks` tasks, in random order, each equally often, up to one: `[count]`."""
+    """Indices of `tasks` tasks in random order, each equally often, up to one: `[count]`."""
     turns = [torch.randperm(tasks, generator=generator) for _ in range(-(-count // tasks))]
     return torch.cat(turns)[:count]
 

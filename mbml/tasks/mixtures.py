@@ -9,9 +9,9 @@ The paper gives no dimension and no code for this experiment; its errors are 27.
 on one mixture, and 21.2, 15.8 and 9.9% for a meta-encoder trained on 10, 20 and 50.
 
 The exact answer, for known means, is the nearer one. With d the distance of the means and s the
-standard deviation, its error is :math:`\Phi(-d / 2s)`, half a percent on average. Without the means,
-k-means on the context of each mixture comes close. What component is called 1 is anybody's choice,
-so errors are up to relabelling, mixture by mixture.
+standard deviation, its error is :math:`\Phi(-d / 2s)`, .6% on average. Without the means, k-means
+on the context of each mixture comes close. What component is called 1 is anybody's choice, so
+errors are up to relabelling, mixture by mixture.
 
 Components hardly ever overlap. The VAE errs because it has learned one division of the plane: of
 a mixture that it has not seen, both components often lie on one side, and all points are then in
@@ -50,16 +50,17 @@ class Mixtures:
 
     def __post_init__(self) -> None:
         if min(self.context, self.query) < 0:
-            raise ValueError(f"context={self.context} and query={self.query} count points: 0 or more")
+            raise ValueError(f"context={self.context}, query={self.query} count points: 0 or more")
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Episodes:
-        """`support.x [B, S, 2]`, `query.x [B, Q, 2]`, and the components `query.y [B, Q]` for judging."""
+        """`support.x [B, S, 2]`, `query.x [B, Q, 2]`, and the components `query.y [B, Q]`, for
+        judging."""
         x, z = self.points(self.means(batch_size, generator), self.context + self.query, generator)
         return split(x, z, self.context, ways=2)
 
     def means(self, tasks: int, generator: torch.Generator) -> Tensor:
-        """`[tasks, 2, 2]`, two means of two coordinates: those of `sample`, given a generator in the
-        same state."""
+        """`[tasks, 2, 2]`, two means of two coordinates: those of `sample`, given a generator in
+        the same state."""
         return REACH * (2 * torch.rand(tasks, 2, 2, generator=generator) - 1)
 
     def points(
@@ -97,7 +98,8 @@ def half_plane_error(means: Tensor, normal: Tensor, offset: Tensor | float) -> T
     length = normal.norm(dim=-1)[..., None]
     projected = (means * normal[..., None, :]).sum(-1)
     # a_k = Phi((w'm_k - b) / s |w|),  min(e, 1 - e) with e = (1 + a_0 - a_1) / 2
-    inside = torch.special.ndtr((projected - torch.as_tensor(offset)[..., None]) / (STDDEV * length))
+    away = projected - torch.as_tensor(offset)[..., None]
+    inside = torch.special.ndtr(away / (STDDEV * length))
     return (1 - (inside[..., 1] - inside[..., 0]).abs()) / 2
 
 
@@ -122,7 +124,7 @@ def error(assigned: Tensor, components: Tensor) -> Tensor:
 
 
 def k_means(context: Tensor, x: Tensor, seed: int = 0) -> Tensor:
-    """Clusters by k-means of each task's context, by scikit-learn: `[B, S, 2], [B, Q, 2] -> [B, Q]`.
+    """Clusters by scikit-learn's k-means of each context: `[B, S, 2], [B, Q, 2] -> [B, Q]`.
 
     Raises:
         ValueError: for a context of fewer than two points.
@@ -130,7 +132,7 @@ def k_means(context: Tensor, x: Tensor, seed: int = 0) -> Tensor:
     from sklearn.cluster import KMeans  # here, because it takes a second
 
     if context.shape[1] < 2:
-        raise ValueError(f"two clusters need two points of context or more, not {context.shape[1]}")
+        raise ValueError(f"two clusters need two points of context, not {context.shape[1]}")
     found = []
     for points, q in zip(context.numpy(), x.numpy(), strict=True):
         model = KMeans(2, n_init=10, random_state=seed).fit(points)

@@ -35,7 +35,8 @@ def test_every_data_set_comes_equally_often():
 
 def test_every_point_is_drawn_as_often_as_another():
     source = numbered()
-    points = torch.cat([source.sample(4, generator(s)).query.x[..., 1].flatten() for s in range(400)])
+    drawn = [source.sample(4, generator(s)).query.x[..., 1].flatten() for s in range(400)]
+    points = torch.cat(drawn)
     counts = points.long().bincount().double()
     # 1600 draws of 6 of 20: each 480 times, with a standard deviation of 18
     assert float((counts - 480).abs().max()) < 75

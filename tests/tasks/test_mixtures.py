@@ -57,7 +57,8 @@ def test_the_error_of_a_half_plane_is_that_of_its_points():
 def test_the_best_half_plane_errs_as_little_as_bayes_and_on_its_own_mixture_alone():
     means = Mixtures().means(2000, generator())
     w, b = mixtures.half_plane(means)
-    assert_close(mixtures.half_plane_error(means, w, b), mixtures.bayes_error(means), atol=1e-5, rtol=0)
+    own = mixtures.half_plane_error(means, w, b)
+    assert_close(own, mixtures.bayes_error(means), atol=1e-5, rtol=0)
     others = mixtures.half_plane_error(means, w.roll(1, 0), b.roll(1))
     together = mixtures.same_side(means, w.roll(1, 0), b.roll(1))
     # geometry and not overlap: a half where both lie on one side, next to nothing elsewhere
