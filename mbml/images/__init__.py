@@ -18,22 +18,27 @@ import torch
 
 from mbml.images import store
 from mbml.images.cifar import CIFAR_FS, FC100
-from mbml.images.digits import DIGITS
+from mbml.images.digits import DIGITS, TEN_DIGITS
 from mbml.images.embedded import EmbeddedSet
 from mbml.images.errors import DataError
 from mbml.images.folder import folder, own_splits
 from mbml.images.glyphs import GLYPHS
 from mbml.images.image_set import ImageSet
 from mbml.images.miniimagenet import MINIIMAGENET
+from mbml.images.mnist import MNIST
+from mbml.images.norb import NORB
 from mbml.images.omniglot import OMNIGLOT
 from mbml.images.published import PublishedSet
 from mbml.images.sampler import EpisodeSampler
+from mbml.images.toys import TOYS
+from mbml.images.transformed import TransformedSets
 from mbml.names import one_of
 
 __all__ = [
     "DataError",
     "EpisodeSampler",
     "ImageSet",
+    "TransformedSets",
     "datasets",
     "folder",
     "load",
@@ -41,9 +46,9 @@ __all__ = [
     "prepare",
 ]
 
-REGISTRY = {
-    known.name: known for known in (GLYPHS, DIGITS, OMNIGLOT, MINIIMAGENET, CIFAR_FS, FC100)
-}
+EMBEDDED = (GLYPHS, DIGITS, TEN_DIGITS, TOYS)
+PUBLISHED = (OMNIGLOT, MINIIMAGENET, CIFAR_FS, FC100, MNIST, NORB)
+REGISTRY = {known.name: known for known in (*EMBEDDED, *PUBLISHED)}
 LAYOUTS = """\
 what can stand behind --from, as a folder or as a zip of it:
   miniimagenet   folders of images named by class (n01532829), together or in train, val, test;
@@ -51,8 +56,11 @@ what can stand behind --from, as a folder or as a zip of it:
   omniglot       images_background and images_evaluation
   cifar-fs,      cifar-100-python with train and test; 100 folders of images named by class
   fc100
+  mnist          train-images-idx3-ubyte, train-labels-idx1-ubyte and the same of t10k
+  norb           smallnorb-*-training-dat.mat, -cat.mat, -info.mat and the same of testing
   a new name     images of your own: a folder a class, together or in train, val, test
-glyphs and digits need no preparation."""
+the files of mnist and norb may be gzipped.
+glyphs, digits, ten-digits and toys need no preparation."""
 
 
 def names() -> list[str]:

@@ -70,4 +70,6 @@ class EmbeddedSet:
 
 @cache
 def _made(embedded: EmbeddedSet) -> dict[str, ImageSet]:
-    return store.assemble(embedded.name, embedded.generate(), shape=embedded.shape)
+    return store.assemble(
+        embedded.name, embedded.generate(), shape=embedded.shape, details=embedded.details()
+    )

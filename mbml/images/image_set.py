@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class ImageSet:
         starts: `[classes + 1]` int64 on the CPU, from 0 to n.
         classes: their names.
         mean, std: `[C]` float32, of the pixels in [0, 1] of the *train* split, whatever the split.
+        factors: what is known of every image besides its class, such as its "azimuth": `[n]` each,
+            on the CPU.
 
     Raises:
         ValueError: if these do not fit each other.
@@ -31,6 +34,7 @@ class ImageSet:
     classes: list[str]
     mean: Tensor
     std: Tensor
+    factors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != torch.uint8:
@@ -43,6 +47,12 @@ class ImageSet:
                 f"{len(self.classes)} classes and {len(self.images)} images need "
                 f"{len(self.classes) + 1} starts that end at {len(self.images)}"
             )
+        for factor, values in self.factors.items():
+            if values.shape != self.images.shape[:1]:
+                raise ValueError(
+                    f"{factor} needs a value for each of {len(self.images)} images, not the shape "
+                    f"{list(values.shape)}"
+                )
 
     def __len__(self) -> int:
         return len(self.images)

@@ -74,13 +74,17 @@ def by_lists(
     }
 
 
-def check_counts(splits: Mapping[str, Classes], per_class: int, problems: Problems) -> None:
-    """Every class must have exactly `per_class` images."""
+def check_counts(
+    splits: Mapping[str, Classes],
+    per_class: int | Mapping[str, Sequence[int]],
+    problems: Problems,
+) -> None:
+    """Every class must have exactly `per_class` images: one number, or those of every split."""
     for split, classes in splits.items():
-        for name, pictures in classes.items():
+        same = isinstance(per_class, int)
+        wanted = [per_class] * len(classes) if same else per_class[split]
+        for (name, pictures), count in zip(classes.items(), wanted, strict=True):
             if not pictures:
                 problems.add(f"classes of {split} that are missing", name)
-            elif len(pictures) != per_class:
-                problems.add(
-                    f"classes without their {per_class} images", f"{name}: {len(pictures)}"
-                )
+            elif len(pictures) != count:
+                problems.add(f"classes without their {count} images", f"{name}: {len(pictures)}")

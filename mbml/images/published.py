@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mbml.images import store
@@ -23,20 +23,22 @@ class PublishedSet:
     Args:
         name, about: what it is called, and one line about it.
         get: how to get it, one line.
-        per_class: images of every class.
+        per_class: images of every class: one number, or those of the classes of every split.
         size, channels: of the prepared images.
         source_size: of the published images.
         repeats: how many published images equal an earlier one; more is an error.
         turns: see `convert.checked`.
         invert: whether ink is dark in the published images.
         read: finds the pictures of every class and split.
+        classes: their names in every split; None for the lists that come with the package.
+        details: see `store.save`.
         download: fetches the set into a folder and gives the folder to read.
     """
 
     name: str
     about: str
     get: str
-    per_class: int
+    per_class: int | Mapping[str, Sequence[int]]
     size: int
     channels: int
     source_size: int
@@ -44,6 +46,8 @@ class PublishedSet:
     turns: int = 1
     invert: bool = False
     read: Reader = by_lists
+    classes: Mapping[str, Sequence[str]] | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
     download: Callable[[Path], Path] | None = None
 
     def prepare(
@@ -55,7 +59,7 @@ class PublishedSet:
         if source is None:
             raise DataError(f"{self.name} needs a source: {self.get}")
         about, problems, files = f"{self.name} from {source}", Problems(), Files(source)
-        splits = self.read(files, listed(self.name), problems)
+        splits = self.read(files, self.classes or listed(self.name), problems)
         check_counts(splits, self.per_class, problems)
         problems.raise_if_any(about, self.get)
         images = checked(
@@ -64,7 +68,9 @@ class PublishedSet:
             invert=self.invert, advice=self.get, progress=progress,
         )  # fmt: skip
         shape = (self.channels, self.size, self.size)
-        return store.save(root, self.name, images, shape=shape, origin=str(source))
+        return store.save(
+            root, self.name, images, shape=shape, origin=str(source), details=dict(self.details)
+        )
 
 
 def fetch(name: str, download: Callable[[Path], Path], folder: Path) -> Path:

@@ -54,7 +54,9 @@ def save(
             memory. An error raised while taking them leaves what was there untouched.
         shape: `(C, H, W)` of every image.
         origin: where the images come from.
-        details: whatever else a reader may want to know of how they came about.
+        details: whatever else a reader may want to know of how they came about; and `factors`, if
+            the images of every class of a split form a grid: `{split: {factor: values}}`, with
+            images in the order of the values, those of the last factor changing fastest.
 
     Raises:
         DataError: if the disk is full or cannot be written to; nothing half-written is left.
@@ -144,7 +146,10 @@ def load(
         raise DataError(f"cannot read {path}: {error.strerror}; prepare {name} anew") from None
     images = torch.from_numpy(array.copy() if in_memory else array)
     mean, std = torch.tensor(meta["mean"]), torch.tensor(meta["std"])
-    return ImageSet(name, split, images, starts_of(entry["counts"]), entry["classes"], mean, std)
+    factors = factors_of(meta["details"], split, len(entry["classes"]))
+    return ImageSet(
+        name, split, images, starts_of(entry["counts"]), entry["classes"], mean, std, factors
+    )
 
 
 def describe(name: str, root: str | os.PathLike | None = None) -> dict:
@@ -169,7 +174,11 @@ def describe(name: str, root: str | os.PathLike | None = None) -> dict:
 
 
 def assemble(
-    name: str, splits: Iterable[Split], *, shape: tuple[int, int, int]
+    name: str,
+    splits: Iterable[Split],
+    *,
+    shape: tuple[int, int, int],
+    details: dict | None = None,
 ) -> dict[str, ImageSet]:
     """The image set that `save` would write, in memory only."""
     kept, moments = {}, {}
@@ -180,7 +189,22 @@ def assemble(
             array[index] = image
         kept[split] = (torch.from_numpy(array), starts_of(counts), classes)
     mean, std = (torch.tensor(moment) for moment in of_training(moments).result())
-    return {split: ImageSet(name, split, *parts, mean, std) for split, parts in kept.items()}
+    return {
+        split: ImageSet(
+            name, split, *parts, mean, std, factors_of(details or {}, split, len(parts[2]))
+        )
+        for split, parts in kept.items()
+    }
+
+
+def factors_of(details: dict, split: str, classes: int) -> dict[str, torch.Tensor]:
+    """The factors of every image, `[n]` each, from the grid that `details` names, if any."""
+    grid = details.get("factors", {}).get(split, {})
+    if not grid:
+        return {}
+    of_class = torch.cartesian_prod(*map(torch.tensor, grid.values()))
+    values = of_class.view(-1, len(grid)).repeat(classes, 1).T.contiguous()
+    return dict(zip(grid, values, strict=True))
 
 
 def starts_of(counts: list[int]) -> torch.Tensor:

@@ -18,11 +18,12 @@ from tests.images.small import content, generator, noise
 
 def test_names():
     assert images.names() == [
-        "cifar-fs", "digits", "fc100", "glyphs", "miniimagenet", "omniglot"
+        "cifar-fs", "digits", "fc100", "glyphs", "miniimagenet", "mnist", "norb", "omniglot",
+        "ten-digits", "toys",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["miniimagenet", "omniglot", "cifar-fs", "fc100"])
+@pytest.mark.parametrize("name", ["miniimagenet", "omniglot", "cifar-fs", "fc100", "mnist", "norb"])
 def test_what_is_not_prepared_says_how_to_get_it(tmp_path, name):
     with pytest.raises(DataError, match=f"mbml data prepare {name} --from PATH"):
         images.load(name, "train", root=tmp_path)
