@@ -94,13 +94,23 @@ class MetaVAE(Observed):
         self.decoder = decoder if datasets is None else Bank(decoder, datasets)
         self.datasets, self.context_size = datasets, context_size
 
-    def infer(self, context: Tensor | Sequence | None, x: Tensor) -> DiagonalGaussian:
+    def infer(
+        self,
+        context: Tensor | Sequence | None,
+        x: Tensor,
+        context_size: int | None = None,
+    ) -> DiagonalGaussian:
         """q(z | x, context): `context [B, S, X]`, `x [B, Q, X] -> [B, Q, D]`.
 
+        Args:
+            context_size: gives each point a context of its own, so many points drawn from the one
+                given; None gives all of them the whole.
+
         Raises:
-            ValueError: for an empty or ragged context, or one that does not fit x.
+            ValueError: for an empty or ragged context, or one that does not fit x or has too few
+                points.
         """
-        return self.posterior(self.encoder(context, x))
+        return self.posterior(self.encoder(context, x, context_size))
 
     def posterior(self, out: Tensor) -> DiagonalGaussian:
         """q(z | x, D) from what the encoder gives."""
@@ -117,7 +127,7 @@ class MetaVAE(Observed):
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
         x = episodes.query.x
         task = self._task(episodes.task, x)
-        q = self.posterior(self.encoder(episodes.support.x, x, self.context_size))
+        q = self.infer(episodes.support.x, x, self.context_size)
         log_likelihood, divergence = self._terms(q, x, task, self.draws)
         # latents of points are independent, so their divergences add up: [B]
         return variational(log_likelihood, divergence.sum(-1), beta=self.beta)

@@ -97,14 +97,22 @@ class NeuralStatistician(Observed):
         self.encoder, self.prior, self.decoder = encoder, prior, decoder
         self.whole_kl, self.sampled_codes = whole_kl, sampled_codes
 
-    def infer(self, context: Tensor | Sequence, x: Tensor) -> DiagonalGaussian:
+    def infer(
+        self, context: Tensor | Sequence, x: Tensor, context_size: int | None = None
+    ) -> DiagonalGaussian:
         """q(z | x, E[c | context]): `context [B, S, X]`, `x [B, Q, X] -> [B, Q, D]`.
 
+        Args:
+            context_size: gives each point a context of its own, so many points drawn from the one
+                given; None gives all of them the whole.
+
         Raises:
-            ValueError: for an empty or ragged context, or one that does not fit x.
+            ValueError: for an empty or ragged context, or one that does not fit x or has too few
+                points.
         """
+        Q = x.shape[1]
         context, x = features_of(self.net, read_context(context, x), x)
-        q = self._summarised(context)
+        q = self._summarised(context, context_size, Q)
         c = q.sample() if self.sampled_codes else q.mean
         return gaussian(self.encoder(x, c))
 

@@ -238,12 +238,15 @@ class MetaEncoder(nn.Module):
             alike: as `read_context` has it.
 
         Raises:
-            ValueError: as `read_context` and `summaries`.
+            ValueError: as `read_context` and `summaries`, and for contexts of the points' own where
+                the mean of one is to be subtracted.
         """
         if self.statistic is None and not self.centred:
             return self.encoder(x if self.net is None else self.net(x))
         context = read_context(context, x, alike=alike)
         if self.centred:
+            if size is not None:
+                raise ValueError("centred subtracts the mean of one context: leave context_size")
             mean = context.mean(1, keepdim=True)
             context, x = context - mean, x - mean
         context, x = features_of(self.net, context, x)

@@ -92,6 +92,17 @@ def test_with_contexts_of_their_own_points_have_a_latent_c_each():
     assert_close(kl_c, expected.expand(3, N))
 
 
+@torch.no_grad()
+def test_codes_may_each_have_a_context_of_their_own():
+    truth, model = at_the_truth(n=1)
+    x = truth.sample(2)
+    singles = torch.stack([model.infer(x[:, s : s + 1], x).mean for s in range(N)])
+    own = model.infer(x, x, context_size=1).mean
+    away = (singles - own).abs().amax(-1)
+    assert away.amin(0).max() < 1e-9
+    assert_close(model.infer(x, x, context_size=N).mean, model.infer(x, x).mean)
+
+
 def test_bad_settings_are_refused():
     networks = Truth().networks(N)
     for settings, message in [({"size": 0}, "size=0"), ({"context_size": 0}, "context_size=0")]:

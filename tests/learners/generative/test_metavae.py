@@ -179,12 +179,30 @@ def test_known_models_need_no_weights_and_may_differ_between_data_sets():
 
 
 @torch.no_grad()
+def test_codes_may_each_have_a_context_of_their_own():
+    model, x = model_of(), batch()
+    whole = model.infer(x.support.x, x.query.x)
+    assert_close(model.infer(x.support.x, x.query.x, context_size=S).mean, whole.mean)
+    points = x.support.x.split(1, dim=1)
+    singles = torch.stack([model.infer(point, x.query.x).mean for point in points])
+    own = model.infer(x.support.x, x.query.x, context_size=1).mean
+    # each is the code by one of the points of the context, and not all by the same
+    away = (singles - own).abs().amax(-1)
+    assert away.amin(0).max() < 1e-9
+    assert len(away.argmin(0).unique()) > 1
+    with pytest.raises(ValueError, match="cannot be drawn"):
+        model.infer(x.support.x, x.query.x, context_size=S + 1)
+
+
+@torch.no_grad()
 def test_centred_it_does_not_see_where_a_data_set_lies():
     model, episodes = model_of(centred=True), batch()
     moved = 7 * torch.randn(3, 1, X, dtype=torch.float64)
     q = model.infer(episodes.support.x, episodes.query.x)
     other = model.infer(episodes.support.x + moved, episodes.query.x + moved)
     assert_close(other.mean, q.mean)
+    with pytest.raises(ValueError, match="the mean of one context"):
+        model.infer(episodes.support.x, episodes.query.x, context_size=2)
     plain = model_of()
     mean = episodes.support.x.mean(1, keepdim=True)
     assert_close(plain.infer(episodes.support.x - mean, episodes.query.x - mean).mean, q.mean)
