@@ -1,4 +1,4 @@
-"""The fully connected networks of Wu et al. (2020), by the names that the learners take them by.
+"""The fully connected networks of Wu et al. (2020), by the names that the learners take them by::
 
     MetaVAE(**meta_networks(784), datasets=9)
     Homoencoder(**set_networks(784), size=60_000)

@@ -9,9 +9,9 @@ divergence of c:
           - \tfrac{1}{|D|} KL(q(c \mid d) \,\|\, p(c)) \Big].
 
 So a step needs a few points of a data set and not all of it, and what c knows of a point is what
-it shares with those of the context. |D| is the size of the whole data set, `size`, however few of
-its points a step looks at; 60,000 for a transformation of all training images of MNIST, some
-twenty for the drawings of a character.
+it shares with those of the context. :math:`|D|` is the size of the whole data set, `size`, however
+few of its points a step looks at; 60,000 for a transformation of all training images of MNIST,
+some twenty for the drawings of a character.
 
 The support set is the context. With `context_size` each query point has one of its own, so many
 points drawn from the support set at every step. They are drawn without replacement (the authors
@@ -43,8 +43,8 @@ class Homoencoder(NeuralStatistician):
     """The neural statistician with a context beside the points that it models.
 
     Args:
-        size: |D|, the number of points that share a latent c; None says that the query points of
-            an episode are all there are.
+        size: :math:`|D|`, the number of points that share a latent c; None says that the query
+            points of an episode are all there are.
         context_size: points of a context of each query point's own, drawn from the support set in
             training; None gives all of them the whole support set.
         networks: those, and the settings, of `NeuralStatistician`.
@@ -78,7 +78,7 @@ class Homoencoder(NeuralStatistician):
         Summed over a data set of `size` points it lies below its log-density, whatever the context.
 
         Args:
-            size: |D|; None takes that of the model, or else Q.
+            size: :math:`|D|`; None takes that of the model, or else Q.
 
         Raises:
             ValueError: as `infer`, and for a size below one.
