@@ -8,7 +8,6 @@ trains what is not in the file yet, one after the other, and writes the file aft
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -21,7 +20,7 @@ import torch
 from torch import Generator
 
 from mbml.episodes import Examples
-from mbml.files import write_atomically
+from mbml.figures.records import completed
 from mbml.fit import fit
 from mbml.learners.bayes.bmaml import Bmaml
 from mbml.learners.bayes.emaml import Emaml
@@ -114,27 +113,8 @@ def every(lengths: Sequence[int] = LENGTHS, seeds: int = 3) -> list[dict[str, An
 
 
 def records(path: Path | str, wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """All that is wanted, what is not in the file yet trained and added to it.
-
-    Raises:
-        ValueError: for a file made with other `SETTINGS`.
-    """
-    path = Path(path)
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if kept.get("settings", SETTINGS) != SETTINGS:
-        raise ValueError(f"{path} was made with other settings: {kept['settings']}")
-    rows = kept.get("rows", [])
-    for one in wanted:
-        if not any(one.items() <= row.items() for row in rows):
-            rows.append(record(**one))
-            write_atomically(path, text(rows).encode())
-    return rows
-
-
-def text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A record as JSON, a line a training."""
-    lines = ",\n  ".join(json.dumps(row) for row in rows)
-    return f'{{\n "settings": {json.dumps(SETTINGS)},\n "rows": [\n  {lines}\n ]\n}}\n'
+    """All that is wanted, what is not in the file yet trained and added to it, as `completed` has it."""
+    return completed(path, SETTINGS, wanted, record)
 
 
 def scores(rows: Iterable[Mapping[str, Any]], points: int, steps: int,

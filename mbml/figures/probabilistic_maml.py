@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from mbml.episodes import Examples
 from mbml.figures.style import COLOURS, look, styled, subplots
 
-WORDS = {"exact": "exact", "platipus": "PLATIPUS", "abml": "ABML", "maml": "MAML"}
+WORDS = {"exact": "exact", "platipus": "PLATIPUS", "abml": "ABML", "maml": "MAML",
+         "exact-mean": "exact mean, a point", "maml-fitted": "MAML, fitted sd",
+         "platipus-fitted": "PLATIPUS, fitted sd", "abml-fitted": "ABML, fitted sd"}
 REACH = 8.0  # of targets, to either side
 STRAIGHT = 1e-3  # of second differences
+WIDE = 10  # ratio of values beyond which an axis is logarithmic
 
 
 def straight(curves: Tensor) -> Tensor:
@@ -131,25 +136,105 @@ def calibration(panels: Mapping[str, Mapping[str, Sequence[float]]],
     """A panel for each measure, two a row; in it a row for each method, a point for each seed.
 
     Args:
-        panels: measure -> method -> values, one a seed; the first has all methods.
+        panels: measure -> method -> values, one a seed; the first of two that stand side by side
+            has all their methods. "NAME-fitted" and "NAME-mean" are drawn hollow.
         targets: of the measures that have one, the value of a calibrated prediction.
     """
-    rows = (len(panels) + 1) // 2
-    fig, axes = subplots(rows, 2, height=2.3 * rows, sharey=True, squeeze=False)
-    names = list(next(iter(panels.values())))
-    for ax, (measure, found) in zip(axes.flat, panels.items(), strict=False):
+    measures = list(panels)
+    lines = [list(panels[m]) for m in measures[::2]]
+    heights = [0.9 + 0.3 * len(names) for names in lines]
+    fig, axes = subplots(len(lines), 2, height=sum(heights), sharey="row", squeeze=False,
+                         height_ratios=heights)
+    for ax, measure in zip(axes.flat, measures, strict=False):
+        names = list(panels[measures[measures.index(measure) // 2 * 2]])
         for place, name in enumerate(names):
-            values = found.get(name, ())
-            ax.plot(values, [place] * len(values), markersize=8, alpha=0.85,
-                    **look(name) | {"linestyle": "none"})
+            values = panels[measure].get(name, ())
+            _seeds(ax, name, values, place)
         if measure in targets:
             ax.axvline(targets[measure], color=COLOURS["prior"], lw=1, ls=":")
+        found = [v for values in panels[measure].values() for v in values]
+        if min(found) > 0 and max(found) > WIDE * min(found):
+            _logarithmic(ax)
+        else:
+            ax.locator_params(axis="x", nbins=5)
         ax.set(xlabel=measure, ylim=(len(names) - 0.5, -0.5))
         ax.margins(x=0.12)
-        ax.locator_params(axis="x", nbins=5)
-    axes[0, 0].set_yticks(range(len(names)), [WORDS[name] for name in names])
+    for ax, names in zip(axes[:, 0], lines, strict=True):
+        ax.set_yticks(range(len(names)), [WORDS[name] for name in names])
     return fig, {m: {n: [round(v, 4) for v in vs] for n, vs in rows.items()}
                  for m, rows in panels.items()}
+
+
+@styled()
+def trials(records: Mapping[str, Sequence[Mapping[str, Any]]],
+           chosen: Mapping[str, Mapping[str, float]]) -> tuple[Figure, dict]:
+    """NLL and coverage on validation tasks: a row for each method, a mark for each trial, small
+    after a short training, large after the longest, and those filled whose settings were chosen.
+
+    Args:
+        records: method -> trials: `settings`, `updates`, and `nll` and `coverage90` if the training
+            did not diverge.
+        chosen: method -> settings.
+    """
+    fig, axes = subplots(1, 2, height=2.4, sharey=True)
+    for place, (method, rows) in enumerate(records.items()):
+        longest = max(row["updates"] for row in rows)
+        for row in (r for r in rows if "nll" in r):
+            last = row["updates"] == longest
+            taken = last and row["settings"] == chosen[method]
+            style = look(method) | {"linestyle": "none", "markersize": 9 if last else 5}
+            style |= {"zorder": 3} if taken else {"markerfacecolor": "none"}
+            for ax, name in zip(axes, ("nll", "coverage90"), strict=True):
+                ax.plot(row[name], place, **style)
+    _logarithmic(axes[0])
+    axes[0].set_yticks(range(len(records)), [WORDS[name] for name in records])
+    axes[0].set(xlabel="validation NLL", ylim=(len(records) - 0.5, -0.5))
+    axes[1].set(xlabel="coverage of 90% intervals")
+    return fig, {"trials": {m: list(rows) for m, rows in records.items()}, "chosen": dict(chosen)}
+
+
+@styled()
+def longer(record: Mapping[str, Any]) -> tuple[Figure, dict]:
+    """Coverage and NLL against updates of training, and against inner steps at test.
+
+    Args:
+        record: "updates" and "steps": method -> their number -> `coverage` and `nll`; and the same
+            of "exact".
+    """
+    fig, axes = subplots(2, 2, height=4.6, sharex="col", sharey="row")
+    for column, what in zip(axes.T, ("updates", "steps"), strict=True):
+        for ax, name in zip(column, ("coverage", "nll"), strict=True):
+            for method, rows in record[what].items():
+                ax.plot([int(n) for n in rows], [row[name] for row in rows.values()],
+                        label=WORDS[method], **look(method))
+            ax.axhline(record["exact"][name], color=COLOURS["exact"], lw=1, ls=":")
+        column[0].set_xscale("log")
+    for ax, name in zip(axes[:, 0], ("coverage of 90%", "NLL"), strict=True):
+        ax.set_ylabel(name)
+    axes[1, 0].set_yscale("log")
+    for ax, name, (rows, *_) in zip(
+        axes[1], ("updates of training", "inner steps at test"),
+        (list(record[what].values()) for what in ("updates", "steps")), strict=True,
+    ):
+        ax.set_xlabel(name)
+        ax.set_xticks([int(n) for n in rows], [f"{int(n):,}" for n in rows], minor=False)
+        ax.minorticks_off()
+    axes[1, 0].yaxis.set_major_formatter("{x:g}")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return fig, dict(record)
+
+
+def _seeds(ax: Axes, name: str, values: Sequence[float], place: int) -> None:
+    method, _, control = name.partition("-")
+    style = look(method) | {"linestyle": "none"} | ({"markerfacecolor": "none"} if control else {})
+    ax.plot(values, [place] * len(values), markersize=8, alpha=0.85, **style)
+
+
+def _logarithmic(ax: Axes) -> None:
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _points(ax: Axes, support: Examples) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from mbml.episodes import Examples
 from mbml.figures import bmaml_errors as trainings
+from mbml.figures.records import text
 from mbml.nets.mlp import MLP
 
 KEPT = Path(__file__).parents[2] / "results" / "figures" / "bmaml-errors.json"
@@ -99,4 +100,4 @@ def test_the_kept_record_is_whole_and_as_it_is_written():
     assert kept["settings"] == trainings.SETTINGS
     assert [{key: row[key] for key in ("method", "tasks", "seed", "steps")}
             for row in kept["rows"]] == trainings.every()
-    assert KEPT.read_text() == trainings.text(kept["rows"])
+    assert KEPT.read_text() == text(trainings.SETTINGS, kept["rows"])

@@ -77,3 +77,43 @@ def test_calibration_has_a_row_a_method_and_marks_what_is_right():
     assert list(first.lines[1].get_ydata()) == [1, 1]
     assert first.lines[-1].get_xdata()[0] == 0.9 and len(second.lines) == 2
     assert [t.get_text() for t in first.get_yticklabels()] == ["exact", "MAML"]
+
+
+def test_controls_are_hollow_and_a_wide_range_is_logarithmic():
+    panels = {"coverage": {"exact": [0.9], "maml": [0.4], "maml-fitted": [0.91]},
+              "NLL": {"exact": [0.3], "maml": [9.0], "maml-fitted": [1.7]},
+              "ECE": {"exact": [0.01], "maml": [0.02]}, "other": {"exact": [0.2], "maml": [0.3]}}
+    fig, data = figures.calibration(panels, {})
+    assert data == panels
+    assert [ax.get_xscale() for ax in fig.axes] == ["linear", "log", "linear", "linear"]
+    names = [[t.get_text() for t in fig.axes[i].get_yticklabels()] for i in (0, 2)]
+    assert names == [["exact", "MAML", "MAML, fitted sd"], ["exact", "MAML"]]
+    _, known, fitted = fig.axes[0].lines
+    assert known.get_color() == fitted.get_color()
+    assert fitted.get_markerfacecolor() == "none" != known.get_markerfacecolor()
+
+
+def test_trials_are_marks_and_those_of_the_chosen_settings_are_filled():
+    rows = [{"settings": {"rate": r}, "updates": u, "nll": n, "coverage90": c}
+            for r, u, n, c in ((1, 1, 20.0, 0.3), (2, 1, 9.0, 0.4), (2, 3, 5.0, 0.6))]
+    rows.append({"settings": {"rate": 3}, "updates": 1})
+    fig, data = figures.trials({"maml": rows}, {"maml": {"rate": 2}})
+    assert data == {"trials": {"maml": rows}, "chosen": {"maml": {"rate": 2}}}
+    for ax, values in zip(fig.axes, ([20.0, 9.0, 5.0], [0.3, 0.4, 0.6]), strict=True):
+        assert [line.get_xdata()[0] for line in ax.lines] == values
+        filled = [line.get_markerfacecolor() != "none" for line in ax.lines]
+        assert filled == [False, False, True]
+
+
+def test_longer_draws_every_length_and_every_number_of_steps():
+    def row(coverage, nll):
+        return {"coverage": coverage, "nll": nll}
+
+    record = {"exact": row(0.9, 0.4),
+              "updates": {"maml": {"10": row(0.4, 9.0), "100": row(0.5, 6.0)}},
+              "steps": {"maml": {"1": row(0.3, 12.0), "3": row(0.4, 8.0), "30": row(0.5, 6.0)}}}
+    fig, data = figures.longer(record)
+    assert data == record
+    drawn = {ax.lines[0].get_ydata()[-1]: list(ax.lines[0].get_xdata()) for ax in fig.axes[:2]}
+    assert drawn == {0.5: [1, 3, 30]} and list(fig.axes[2].lines[0].get_ydata()) == [9.0, 6.0]
+    assert [ax.lines[1].get_ydata()[0] for ax in fig.axes] == [0.9, 0.9, 0.4, 0.4]

@@ -1,0 +1,47 @@
+"""Records of trainings that take too long for a page: a JSON file with settings and a row a training.
+
+    {"settings": {...}, "rows": [{"method": "maml", "seed": 0, ...}, ...]}
+
+A row begins with what was asked for and ends with what came out, so that a file knows what it lacks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mbml.files import write_atomically
+
+
+def completed(path: Path | str, settings: Mapping[str, Any], wanted: Iterable[Mapping[str, Any]],
+              train: Callable[..., Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """All rows of a record, those that are wanted and not in the file yet made and added to it.
+
+    The file is written after each, whole or not at all.
+
+    Args:
+        settings: what all rows share.
+        wanted: what rows begin with.
+        train: makes a row from such keywords.
+
+    Raises:
+        ValueError: for a file made with other settings.
+    """
+    path = Path(path)
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if kept.get("settings", settings) != settings:
+        raise ValueError(f"{path} was made with other settings: {kept['settings']}")
+    rows = kept.get("rows", [])
+    for one in wanted:
+        if not any(one.items() <= row.items() for row in rows):
+            rows.append({**one, **train(**one)})
+            write_atomically(path, text(settings, rows).encode())
+    return rows
+
+
+def text(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A record as JSON, a line a training."""
+    lines = ",\n  ".join(json.dumps(row) for row in rows)
+    return f'{{\n "settings": {json.dumps(settings)},\n "rows": [\n  {lines}\n ]\n}}\n'

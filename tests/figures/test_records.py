@@ -1,0 +1,26 @@
+"""Records of trainings: what is missing is made, what is there is kept, and other settings are refused."""
+
+import json
+
+import pytest
+
+from mbml.figures.records import completed, text
+
+
+def test_a_row_is_made_once_and_written_at_once(tmp_path):
+    path, seen = tmp_path / "kept.json", []
+
+    def train(seed):
+        if seed == 2:
+            raise KeyboardInterrupt
+        seen.append(seed)
+        return {"error": seed / 2}
+
+    with pytest.raises(KeyboardInterrupt):
+        completed(path, {"rate": 0.1}, [{"seed": s} for s in (0, 1, 2)], train)
+    rows = [{"seed": 0, "error": 0.0}, {"seed": 1, "error": 0.5}]
+    assert json.loads(path.read_text()) == {"settings": {"rate": 0.1}, "rows": rows}
+    assert completed(path, {"rate": 0.1}, [{"seed": 1}], train) == rows and seen == [0, 1]
+    assert path.read_text() == text({"rate": 0.1}, rows)
+    with pytest.raises(ValueError, match="kept.json was made with other settings: {'rate': 0.1}"):
+        completed(path, {"rate": 0.2}, [], train)
