@@ -62,6 +62,28 @@ def test_contexts_of_pairs_hold_the_latents_behind_the_observations():
         model.infer(pairs[:2], episodes.query.x)
 
 
+class Shifted(nn.Module):
+    """Less the mean of the context."""
+
+    def forward(self, x: torch.Tensor, split: int | None = None) -> torch.Tensor:
+        return x - x[:, :split].mean(1, keepdim=True)
+
+
+def test_a_backbone_sees_the_observations_of_pairs_and_not_their_latents():
+    torch.manual_seed(0)
+    parts = {"encoder": Joined(MLP(4, [5], 2)), "statistic": MLP(2, [5], 3), "paired": True}
+    behind = CompiledInference(net=Shifted(), **parts).double()
+    alone = CompiledInference(**parts).double()
+    episodes = simulated(3, 4, context=5)
+    x, z, query = episodes.support.x, episodes.support.y, episodes.query.x
+    mean = x.mean(1, keepdim=True)
+    q = behind.infer(torch.cat([x, z], -1), query)
+    assert_close(q.mean, alone.infer(torch.cat([x - mean, z], -1), query - mean).mean)
+    assert_close(behind.loss(episodes).total, -q.log_prob(episodes.query.y).mean())
+    with pytest.raises(ValueError, match="empty context"):
+        behind.infer(torch.zeros(3, 0, 2), query)
+
+
 def test_episodes_without_latents_and_bad_settings_are_refused():
     episodes = simulated(2, 3)
     with pytest.raises(ValueError, match="carry no latents"):
