@@ -155,11 +155,13 @@ def offsets(readings: Sequence[float], truth: float, prior: float,
         prior: standard deviation of offsets about 0.
         answers: mean and variance of the offset, by name.
     """
-    at = np.linspace(-7.2, 7.2, 577)
+    at = np.linspace(-6, 6, 481)
     fig, ax = subplots(height=4.2)
     ax.plot(at, normal(at, 0, prior**2), label="prior", **line("prior"))
     for name, (mean, variance) in answers.items():
-        ax.plot(at, normal(at, mean, variance), label=WORDS.get(name, name), **_look(name))
+        # the exact answer broad and pale, so that one that lies on it is seen
+        broad = {"lw": 6, "alpha": 0.35} if name == "exact" else {}
+        ax.plot(at, normal(at, mean, variance), label=WORDS.get(name, name), **_look(name), **broad)
     ax.plot(readings, np.full(len(readings), -0.09), "|", color="#595959", markersize=11)
     ax.plot([truth], [-0.09], "^", color=COLOURS["truth"], markersize=9)
     ax.set(xlim=(at[0], at[-1]), ylim=(-0.18, 2.7), xlabel="offset of the scale", ylabel="density")
@@ -213,7 +215,7 @@ def codes(x: Sequence[float], context: Sequence[float], exact: tuple[Sequence[fl
         m, s, colour = np.array(m), np.sqrt(v), _look(name)["color"]
         shade = band(ax, x, m - Z90 * s, m + Z90 * s, level=0.9)
         shade.set(color=colour, alpha=0.25, linewidth=0)
-        ax.plot(x, m, **_look(name))
+        ax.plot(x, m, lw=5, alpha=0.5, **_look(name) | {"linestyle": "-"})
         ax.plot(x, mean, color=COLOURS["exact"], lw=1.2)
         for edge in (mean - half, mean + half):
             ax.plot(x, edge, color=COLOURS["exact"], lw=1, ls=":")
