@@ -150,8 +150,9 @@ def context_figure(curves: Mapping[str, Mapping[int, tuple[float, float]]],
         ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
         ax.minorticks_off()
     axes[0].set_title("squared error, floor = 1")
-    boxes = sorted({S for points in curves.values() for S in points})
-    axes[1].set_xticks(boxes, [f"{S}" for S in boxes])
+    most = max(S for points in curves.values() for S in points)
+    boxes = [S for S in (20, 100, 500, 2000) if S <= most]
+    axes[1].set_xticks(boxes, [f"{S:,}" for S in boxes])
     axes[1].set_xlabel("boxes in the context")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig, {label: {str(S): list(v) for S, v in points.items()}
