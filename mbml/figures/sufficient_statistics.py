@@ -150,9 +150,11 @@ def reason_figure(rows: Sequence[Mapping[str, Any]], moved: Tensor) -> tuple[Fig
 #: Models whose answers are read: label -> kind, what it was trained on.
 READERS = {"Gaussians": ("alike", "gaussian"), "log-normals": ("alike", "log-normal"),
            "exponentials": ("alike", "exponential"), "all three": ("alike", "all"),
-           "all, no context": ("invariant", "all"), "untrained": ("untrained", "all")}
-_MARKERS = ("o", "^", "v", "D", "s", "x")
-_HUES = ("#249DD9", "#C57BA6", "#8C7A00", META["color"], POOLED["color"], "#767676")
+           "all, longer": ("longer", "all"), "all, no context": ("invariant", "all"),
+           "untrained": ("untrained", "all")}
+_MARKERS = ("o", "^", "v", "D", "P", "s", "x")
+_HUES = ("#249DD9", "#C57BA6", "#8C7A00", META["color"], SINGLE["color"], POOLED["color"],
+         "#767676")
 
 
 def reading(rows: Sequence[Mapping[str, Any]], reader: str, family: str, score: str) -> Tensor:
@@ -191,7 +193,7 @@ def unseen_figure(rows: Sequence[Mapping[str, Any]], score: str = "fixed",
     ax.set(xscale="log", xlabel="squared error, in units of the exact posterior's",
            ylim=(5.6, -0.6))
     ax.set_yticks(range(6), list(FAMILIES))
-    ax.set_xticks([1, 1.5, 2, 3, 4], ["1", "1.5", "2", "3", "4"])
+    ax.set_xticks([1, 1.5, 2, 3, 5, 10], ["1", "1.5", "2", "3", "5", "10"])
     ax.minorticks_off()
     fig.legend(loc="outside upper center", ncols=3)
     return fig, data

@@ -203,7 +203,7 @@ def rows():
             found += [{"kind": kind, "family": name, "seed": seed, "curves": curves,
                        "readings": read} for name in TRAINING]
         found += [{"kind": kind, "family": "all", "seed": seed, "curves": curves, "readings": read}
-                  for kind in ("alike", "invariant", "untrained")]
+                  for kind in ("alike", "longer", "invariant", "untrained")]
     return found
 
 
