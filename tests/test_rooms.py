@@ -16,7 +16,8 @@ FLOORS = (
     ("nets", "inference", "targets", "objectives", "predictive", "distributions",
      "uncertainty"),
     ("learners", "tasks", "images"),
-    ("fit", "evaluate", "active", "ood", "bandits", "training", "checkpoints", "devices", "doctor"),
+    ("fit", "evaluate", "active", "ood", "bandits", "representations", "training", "checkpoints",
+     "devices", "doctor"),
     ("run", "recipes", "results", "records"),
     ("figures", "interactive", "gaussian_toy", "arguments", "cli", "__main__"),
 )

@@ -1,0 +1,215 @@
+"""Trainings on transformed images, what their codes are worth, and the records of them.
+
+    python -m mbml.figures.representations_record mnist FILE runs
+
+trains what is not in the file yet, one model after the other, and writes the file after each. A
+training that is stopped goes on from its checkpoint in `runs`. Instead of "mnist" (prepared before)
+it may be "norb" (prepared before), "ten-digits" or "toys".
+
+Contexts, batches and optimiser are those of Wu et al. (2020), and so are the networks of digits;
+those of toys are the same, while the paper has convolutions for NORB. How long the training is, is
+not theirs, and stands in each row as "steps". Each step sees 100 images of every transformation.
+The names:
+
+============================ ==================================================================
+metavae                      one encoder that sees a context, a decoder for each transformation
+metavae-blind                the same without a context, the control of what that is worth
+neural-statistician, vhe,    the bounds as they should be, a statistic network with a
+vhe-vampprior                nonlinearity, codes at the mean of c
+NAME-published               as the public code has them: every point charged with the whole
+                             divergence of c, codes at a draw of c, and for the homoencoders a
+                             linear statistic network
+pixels, principal-components no model at all
+============================ ==================================================================
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mbml import images
+from mbml.figures.records import completed
+from mbml.fit import fit
+from mbml.images import meta_splits
+from mbml.images.image_set import ImageSet
+from mbml.images.transformed import TransformedSets
+from mbml.learners.base import GenerativeLearner
+from mbml.learners.generative.homoencoder import Homoencoder
+from mbml.learners.generative.metavae import MetaVAE
+from mbml.learners.generative.neural_statistician import NeuralStatistician
+from mbml.learners.generative.vhe_vampprior import VampPriorHomoencoder
+from mbml.nets import MLP
+from mbml.nets.generative import meta_networks, set_networks
+from mbml.representations import Projection, accuracy, codes, distance, fitted
+
+DIGITS, TOYS = ("rotation", "scale", "shear"), ("elevation", "azimuth", "lighting")
+FACTORS = {"mnist": DIGITS, "ten-digits": DIGITS, "toys": TOYS, "norb": TOYS}
+#: What all rows share.
+SETTINGS: dict[str, Any] = {
+    "batch": 100, "context": 10, "learning_rate": 2e-4,
+    "precision": "bf16-mixed",  # sums of products in 16 bits; codes are computed in 32
+    "train_images": 10_000, "test_images": 10_000, "moved_images": 1000,
+}
+STEPS = 3000
+PUBLISHED = "-published"
+UNMOVED = {"rotation": 0, "scale": 1.0, "shear": 0}
+CONTROLS = ("pixels", "principal-components")
+MODELS = ("pixels", "principal-components", "metavae", "metavae-blind", "vhe", "vhe-published",
+          "vhe-vampprior", "vhe-vampprior-published", "neural-statistician",
+          "neural-statistician-published")
+
+
+def model(name: str, points: int, size: int, transformations: int) -> GenerativeLearner:
+    """A model of `MODELS` that has something to train, untrained.
+
+    Args:
+        points: numbers of a point, X.
+        size: images of a transformation.
+        transformations: how many are trained on.
+    """
+    kind, flawed = name.removesuffix(PUBLISHED), name.endswith(PUBLISHED)
+    context = SETTINGS["context"]
+    if kind == "metavae":
+        return MetaVAE(**meta_networks(points), datasets=transformations, context_size=context)
+    if kind == "metavae-blind":
+        networks = meta_networks(points)
+        blind = MLP(points, [400, 400], 80)
+        return MetaVAE(encoder=blind, decoder=networks["decoder"], datasets=transformations)
+    flaws = {"whole_kl": flawed, "sampled_codes": flawed}
+    if kind == "neural-statistician":
+        return NeuralStatistician(**set_networks(points), **flaws)
+    shared = {"size": size, "context_size": context, **flaws,
+              **set_networks(points, linear_statistic=flawed)}
+    if kind == "vhe":
+        return Homoencoder(**shared)
+    return VampPriorHomoencoder(point=(points,), **shared)
+
+
+def some(image_set: ImageSet, count: int, seed: int = 0) -> ImageSet:
+    """So many images at random, or all if there are no more. Images that know their factors stay
+    together, since a transformation is some of them."""
+    if image_set.factors or count >= len(image_set):
+        return image_set
+    chosen = torch.randperm(len(image_set), generator=torch.Generator().manual_seed(seed))
+    chosen = chosen[:count].sort().values
+    counts = image_set.labels[chosen].bincount(minlength=len(image_set.classes))
+    return ImageSet(image_set.name, image_set.split, image_set.images[chosen],
+                    torch.cat([counts.new_zeros(1), counts.cumsum(0)]), image_set.classes,
+                    image_set.mean, image_set.std)
+
+
+def trained(name: str, image_set: ImageSet, factor: str, split: str, seed: int, steps: int,
+            folder: Path | None = None) -> GenerativeLearner:
+    """A model after so many steps on the transformations of a split."""
+    batch, context = SETTINGS["batch"], SETTINGS["context"]
+    # A batch is also where its points' contexts are drawn from. Of a neural statistician it is all.
+    sets = TransformedSets(image_set, factor, split, context=max(batch, context), query=batch)
+    torch.manual_seed(seed)
+    learner = model(name, sets.images[0, 0].numel(), len(image_set), len(sets))
+    fit(learner, sets, steps=steps, batch_size=len(sets), seed=seed, device="cpu",
+        precision=SETTINGS["precision"], folder=folder, progress=False,
+        optimizer=lambda ps: torch.optim.Adam(ps, lr=SETTINGS["learning_rate"], fused=True))
+    return learner.eval()
+
+
+def context_of(learner: GenerativeLearner | Projection) -> int:
+    """Points of a context when codes are taken: a neural statistician's is as large as its sets."""
+    alone = isinstance(learner, NeuralStatistician) and not isinstance(learner, Homoencoder)
+    return SETTINGS["batch"] if alone else SETTINGS["context"]
+
+
+def accuracies(learner: GenerativeLearner | Projection, train: ImageSet, test: ImageSet,
+               factor: str, split: str) -> dict[str, dict[str, float]]:
+    """Of classifiers on codes, for each transformation that was not trained on.
+
+    Returns:
+        "own" (fitted on codes of the same transformation) and "transfer" (fitted on codes of those
+        that were trained on, as many images in all) -> transformation -> accuracy.
+    """
+    where = {"context": context_of(learner), "query": 1}
+    unseen = [TransformedSets(part, factor, split, unseen=True, **where) for part in (train, test)]
+    seen = meta_splits.values(factor, split)
+    known = TransformedSets(some(train, max(len(train) // len(seen), where["context"] + 1)), factor,
+                            split, **where)
+    pooled = (torch.cat([codes(learner, known, task) for task in range(len(seen))]),
+              known.labels.flatten())
+    classifier = fitted(*pooled)
+    found: dict[str, dict[str, float]] = {"own": {}, "transfer": {}}
+    for task, value in enumerate(unseen[0].values):
+        own, judged = ((codes(learner, sets, task, seed), sets.labels[task])
+                       for seed, sets in enumerate(unseen))
+        found["own"][f"{value:g}"] = round(accuracy(fitted(*own), *judged), 4)
+        found["transfer"][f"{value:g}"] = round(accuracy(classifier, *judged), 4)
+    return found
+
+
+def distances(learner: GenerativeLearner | Projection, image_set: ImageSet,
+              factors: Sequence[str]) -> dict[str, float]:
+    """Between the code of an image as it is and those of its transformations, all of the grid but
+    that which leaves it alone (of toys: the first), an average for each family; and "images", what
+    they are measured by: between images as they are of the first family.
+    """
+    found: dict[str, float] = {}
+    for factor in factors:
+        moved = {}
+        for unseen in (False, True):
+            sets = TransformedSets(image_set, factor, unseen=unseen, context=context_of(learner),
+                                   query=1)
+            moved |= {value: codes(learner, sets, i) for i, value in enumerate(sets.values)}
+        base = moved.pop(UNMOVED.get(factor, meta_splits.GRIDS[factor][0]))
+        found[factor] = round(sum(distance(base, m) for m in moved.values()) / len(moved), 4)
+        found.setdefault("images", round(float(torch.pdist(base).mean()), 4))
+    return found
+
+
+def projection(name: str, image_set: ImageSet, factor: str, split: str) -> Projection:
+    """The controls: pixels, or as many principal components as the models have latents."""
+    if name == "pixels":
+        return Projection()
+    sets = TransformedSets(some(image_set, SETTINGS["moved_images"]), factor, split, query=1)
+    return Projection(sets.images.flatten(0, 1).flatten(1).float() / 255)
+
+
+def record(model: str, factor: str, split: str, seed: int, steps: int, dataset: str = "mnist",
+           runs: Path | None = None) -> dict[str, Any]:
+    """Train a model and measure its codes.
+
+    Returns:
+        `train_seconds` of processor time (of the last stretch, if it was stopped), `accuracies`,
+        their `means`, and `distances`.
+    """
+    images_of = {part: images.load(dataset, part) for part in ("train", "test")}
+    began = time.process_time()
+    if model in CONTROLS:
+        learner = projection(model, images_of["train"], factor, split)
+    else:
+        folder = runs and runs / f"{dataset}-{model}-{factor}-{split}-{seed}-{steps}"
+        learner = trained(model, images_of["train"], factor, split, seed, steps, folder)
+    seconds = time.process_time() - began
+    train, test = (some(images_of[part], SETTINGS[f"{part}_images"]) for part in ("train", "test"))
+    found = accuracies(learner, train, test, factor, split)
+    means = {fit: round(sum(of.values()) / len(of), 4) for fit, of in found.items()}
+    return {"train_seconds": round(seconds, 1), "means": means, "accuracies": found,
+            "distances": distances(learner, some(test, SETTINGS["moved_images"]), FACTORS[dataset])}
+
+
+def every(dataset: str = "mnist", models: Sequence[str] = MODELS,
+          splits: Sequence[str] = ("interleaved",), seeds: int = 1, steps: int = STEPS,
+          ) -> list[dict[str, Any]]:
+    """The trainings of a record."""
+    return [{"model": name, "factor": factor, "split": split, "seed": seed, "steps": steps}
+            for split in splits for seed in range(seeds) for name in models
+            for factor in FACTORS[dataset]]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    dataset, path, runs = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    completed(path, {"dataset": dataset, **SETTINGS}, every(dataset),
+              lambda **what: record(**what, dataset=dataset, runs=runs))

@@ -1,0 +1,68 @@
+"""Figures of transformed images: what they draw."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mbml.figures import representations as figures
+from mbml.figures.representations_record import DIGITS, MODELS
+
+KEPT = Path(__file__).parents[2] / "results" / "figures" / "representations-mnist.json"
+ROWS = json.loads(KEPT.read_text())["rows"]
+
+
+def test_every_model_of_the_record_has_words_and_a_look_of_its_own():
+    looks = {str(figures.colours_of(name)) for name in MODELS}
+    assert len({figures.word(name) for name in MODELS}) == len(looks) == len(MODELS)
+    assert figures.word("vhe-published") == "VHE*"
+
+
+def test_families_frame_what_is_trained_on():
+    images = {"rotation": {"0": torch.rand(4, 4), "20": torch.rand(4, 4)},
+              "scale": {"1": torch.rand(4, 4)}}
+    fig, data = figures.families(images, {"rotation": ["20"], "scale": []})
+    assert data == {"rotation": {"trained": 1, "unseen": 1}, "scale": {"trained": 0, "unseen": 1}}
+    widths = [ax.spines["top"].get_linewidth() for ax in fig.axes if ax.images]
+    assert widths == [0, 2.5, 0]
+
+
+def test_the_plane_holds_most_of_what_varies():
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(200, 5, generator=generator) * torch.tensor([1.0, 9.0, 1.0, 5.0, 1.0]) + 3
+    flat = figures.Plane(codes)(codes)
+    assert flat.mean(0).abs().max() < 1e-4
+    # the two largest eigenvalues of the covariance, by another way
+    largest = torch.linalg.eigvalsh(torch.cov(codes.T)).flip(0)[:2]
+    torch.testing.assert_close(flat.var(0), largest, rtol=1e-4, atol=1e-4)
+
+
+def test_moving_measures_by_the_distance_between_other_codes():
+    rest = torch.tensor([[0.0, 0.0], [2.0, 0.0]])  # 2 apart
+    way = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    fig, data = figures.moving(torch.rand(4, 4), {"metavae": (rest, way, way[0])}, 1,
+                               torch.tensor([7, 1]))
+    assert data == {"shown": 1, "moved": {"metavae": 2.5}}
+    assert [t.get_text() for t in fig.axes[1].texts] == ["7", "1"]
+
+
+def test_accuracies_stand_where_the_record_has_them():
+    fig, data = figures.accuracies(ROWS, DIGITS, figures.PRINTED)
+    models = figures.models_of(ROWS)
+    own = fig.axes[0]
+    drawn = {line.get_ydata()[0]: line.get_xdata()[0] for line in own.lines
+             if line.get_marker() != "|"}
+    for place, name in enumerate(models):
+        if name in data["rotation"]:
+            assert drawn[place] == data["rotation"][name]["own"]
+    strokes = {line.get_ydata()[0]: line.get_xdata()[0] for line in own.lines
+               if line.get_marker() == "|"}
+    assert strokes[models.index("metavae")] == 0.885
+
+
+def test_curves_run_over_unseen_values():
+    fig, data = figures.curves(ROWS, DIGITS, ["pixels", "metavae"])
+    assert set(data["scale"]) == {"pixels", "metavae"}
+    x = fig.axes[2].lines[0].get_xdata()
+    assert list(x) == pytest.approx([0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8])

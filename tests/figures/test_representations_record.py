@@ -1,0 +1,91 @@
+"""The record of codes of transformed images: which models, which images, what is measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mbml import images
+from mbml.figures import representations_record as record
+from mbml.images import meta_splits
+from mbml.images.transformed import TransformedSets
+from mbml.representations import codes, distance
+
+KEPT = Path(__file__).parents[2] / "results" / "figures" / "representations-mnist.json"
+SMALL = {"batch": 12, "train_images": 60, "test_images": 50, "moved_images": 45}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(record, "SETTINGS", record.SETTINGS | SMALL | {"precision": "32-true"})
+
+
+@pytest.mark.parametrize("name", record.MODELS[len(record.CONTROLS):])
+def test_a_published_model_has_the_flaws_of_the_public_code_and_no_other_has(name):
+    model = record.model(name, 784, 60_000, 9)
+    flawed = name.endswith(record.PUBLISHED)
+    if name.startswith("metavae"):
+        assert not flawed and model.datasets == 9
+        assert (model.encoder.statistic is None) == (name == "metavae-blind")
+        return
+    assert model.whole_kl == model.sampled_codes == flawed
+    linear = all(not isinstance(m, torch.nn.ELU) for m in model.statistic.modules())
+    assert linear == (flawed and name.startswith("vhe"))
+    assert getattr(model, "size", 60_000) == 60_000
+
+
+def test_some_images_keep_their_classes_and_toys_stay_together():
+    digits = images.load("ten-digits", "test")
+    few = record.some(digits, 40)
+    assert len(few) == 40 and few.labels.bincount(minlength=10).sum() == 40
+    for image, label in zip(few.images, few.labels.tolist(), strict=True):
+        own = digits.of_class(digits.classes[label])
+        assert (own == image).flatten(1).all(1).any()
+    assert record.some(digits, 10_000) is digits
+    toys = images.load("toys", "test")
+    assert record.some(toys, 40) is toys
+
+
+@pytest.mark.parametrize("name", ["metavae", "neural-statistician-published"])
+def test_a_row_is_made_and_made_again_from_its_checkpoint(name, small, tmp_path):
+    what = {"model": name, "factor": "scale", "split": "sparse", "seed": 0, "steps": 2}
+    row = record.record(**what, dataset="ten-digits", runs=tmp_path)
+    unseen = meta_splits.values("scale", "sparse", unseen=True)
+    for kind, found in row["accuracies"].items():
+        assert list(found) == [f"{value:g}" for value in unseen]
+        assert row["means"][kind] == pytest.approx(sum(found.values()) / len(found), abs=1e-4)
+    assert set(row["distances"]) == {*record.DIGITS, "images"}
+    assert (tmp_path / f"ten-digits-{name}-scale-sparse-0-2" / "checkpoint.pt").exists()
+    again = record.record(**what, dataset="ten-digits", runs=tmp_path)
+    assert {k: again[k] for k in ("means", "distances")} == {
+        k: row[k] for k in ("means", "distances")}
+
+
+def test_distances_of_pixels_are_those_of_images(small):
+    digits = record.some(images.load("ten-digits", "test"), 15)
+    pixels = record.projection("pixels", digits, "scale", "interleaved")
+    found = record.distances(pixels, digits, ["scale"])
+    sets = [TransformedSets(digits, "scale", unseen=new, context=1, query=1) for new in (0, 1)]
+    of = {v: codes(pixels, part, i) for part in sets for i, v in enumerate(part.values)}
+    base = of.pop(1.0)
+    brute = sum(distance(base, moved) for moved in of.values()) / 14
+    assert found["scale"] == pytest.approx(brute, abs=1e-3)
+    pairs = [float((a - b).norm()) for i, a in enumerate(base) for b in base[:i]]
+    assert found["images"] == pytest.approx(sum(pairs) / len(pairs), abs=1e-3)
+
+
+def test_pixels_and_components_answer_for_toys_without_training():
+    toys = {part: images.load("toys", part) for part in ("train", "test")}
+    control = record.projection("principal-components", toys["train"], "lighting", "interleaved")
+    found = record.accuracies(control, *toys.values(), "lighting", "interleaved")
+    assert found["own"].keys() == found["transfer"].keys() == {"1", "3", "5"}
+    assert min(found["own"].values()) > 0.9
+
+
+def test_the_kept_record_holds_what_was_asked_for_in_its_order():
+    kept = json.loads(KEPT.read_text())
+    assert kept["settings"] == {"dataset": "mnist", **record.SETTINGS}
+    asked = [{k: row[k] for k in ("model", "factor", "split", "seed", "steps")}
+             for row in kept["rows"]]
+    assert asked == record.every()[: len(asked)]
