@@ -239,7 +239,7 @@ def readings(family: str, model: MetaVAE | None = None) -> dict[str, float]:
         all have one context, of the data set with the parameter nearest to the middle. Also of z
         taken for the parameter as it stands, `as_is`, and as its logarithm, `as_log`. Without a
         model `read`, of what is read off the statistic (None if it is no single number); `by_hand`,
-        off the means of x and of log |x|; and `exact`, of the posterior mean.
+        off the means of x and of the logarithm of its size; and `exact`, of the posterior mean.
     """
     context, x, theta = unseen(family)
     half, flat = theta[READ:].double(), x[:, 0]
