@@ -114,6 +114,8 @@ def state(figure, slider) -> dict[str, str]:
 def test_drawn_figures_have_the_ground_of_the_page(visit, page, theme):
     """White in the light, the theme's own black in the dark; photographs stay as they are."""
     with visit(page, theme) as tab:
+        for solution in tab.locator("article .solution").all():  # pictures of answers, too
+            solution.locator("button, summary").first.click()
         for picture in tab.locator("article .mbml-figure:not(.photo) img").all():
             shot = Image.open(io.BytesIO(picture.screenshot())).convert("RGB")
             corner = shot.getpixel((3, 3))
