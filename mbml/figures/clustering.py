@@ -119,7 +119,7 @@ def errors_figure(rows: Iterable[Mapping[str, Any]], *, centred: bool = False,
         data[label] = {str(count): values for count, values in found.items()}
     if not centred:
         ax.plot(range(len(SIZES)), [100 * PUBLISHED[N] for N in SIZES], "X", linestyle="none",
-                color=COLOURS["versa"], markersize=9, label="published")
+                color=COLOURS["prior"], markersize=9, label="published")
     for row, line in zip((r for r in rows if "method" in r), ("-", ":"), strict=False):
         ax.axhline(100 * row["error"], color="#000000", linestyle=line, linewidth=1.4,
                    label=row["method"])

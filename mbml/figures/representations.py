@@ -44,10 +44,8 @@ def colours_of(name: str) -> dict[str, Any]:
     if name in CONTROLS:
         return look("prior") | {"marker": "s" if name == "pixels" else "D"}
     style = look({"vhe": "homoencoder", "metavae-blind": "metavae"}.get(kind, kind))
-    # neighbours in the palette are told apart: the statistician's lighter hue for the VHE
-    style |= {"vhe": {"color": COLOURS["neural-statistician"]},
-              "neural-statistician": {"color": COLOURS["vae"]},
-              "metavae-blind": {"marker": "P", "linestyle": "--"}}.get(kind, {})
+    if kind == "metavae-blind":
+        style |= {"marker": "P", "linestyle": "--"}
     if name.endswith(PUBLISHED):
         style |= {"markerfacecolor": "none", "linestyle": ":"}
     return style

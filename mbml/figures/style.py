@@ -35,7 +35,9 @@ _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("#249DD9", ("bmaml", "emaml")),
     ("#8C7A00", ("r2d2", "lr-d2", "metaoptnet", "alpaca")),
     ("#7D4FA8", ("np", "anp", "cnp")),
-    ("#00818A", ("neural-statistician", "vae", "homoencoder", "vhe-vampprior", "metavae")),
+    ("#00818A", ("metavae",)),
+    ("#D82400", ("vae",)),
+    ("#9E14CC", ("homoencoder", "neural-statistician", "vhe-vampprior")),
     ("#7A6A60", ("mann", "metanet")),
 )
 _LINES = ("-", "--", "-.", ":")
