@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mbml.episodes import Examples
-from mbml.figures.bmaml_errors import SHOTS, SIZES, interval, scores
+from mbml.figures.bmaml_errors import SHOTS, SIZES, scores
+from mbml.figures.records import interval
 from mbml.figures.style import COLOURS, band, look, styled, subplots
 from mbml.learners.bayes.bmaml import Bmaml
 from mbml.predictive import GaussianMixture

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,7 +39,6 @@ SETTINGS: dict[str, Any] = {
     "decay": 0.4,  # the last share of the steps, over which the learning rate falls to 0
     "clip_norm": 10.0, "trained_shots": 10, "rate": RATE, "test_tasks": 300,
 }
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5% quantiles of t, by the number of seeds
 DIVERGED = 1e3  # a mean squared error that says only that some task's diverged
 
 
@@ -112,11 +110,6 @@ def every(lengths: Sequence[int] = LENGTHS, seeds: int = 3) -> list[dict[str, An
             for steps in lengths for seed in range(seeds) for tasks in SIZES for method in KINDS]
 
 
-def records(path: Path | str, wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """All that is wanted, what is not in the file yet trained and added to it, as `completed` has it."""
-    return completed(path, SETTINGS, wanted, record)
-
-
 def scores(rows: Iterable[Mapping[str, Any]], points: int, steps: int,
            ) -> dict[tuple[str, int], list[float]]:
     """Errors of every seed from records, by name and number of training tasks, nan where a member
@@ -136,13 +129,6 @@ def scores(rows: Iterable[Mapping[str, Any]], points: int, steps: int,
     return found
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds and half-width of its 95% interval, by Student's t; nan for one seed."""
-    t = torch.tensor(values, dtype=torch.float64)
-    half = STUDENT.get(len(t), 1.96) * t.std() / len(t) ** 0.5 if len(t) > 1 else math.nan
-    return float(t.mean()), float(half)
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    records(sys.argv[1], every())
+    completed(sys.argv[1], SETTINGS, every(), record)

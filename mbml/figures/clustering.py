@@ -13,9 +13,9 @@ from torch import Tensor
 
 from mbml.figures.clustering_record import PUBLISHED, SIZES, STEPS
 from mbml.figures.few_shot import CLASS_LOOKS
+from mbml.figures.records import interval
 from mbml.figures.style import COLOURS, look, styled, subplots
 
-STUDENT = {2: 12.706, 3: 4.303, 5: 2.776, 10: 2.262}  # 97.5% quantiles of t, by number of seeds
 REACH = 6.5  # half the side of a plane that is drawn
 TICKS = {"xticks": (-5, 0, 5), "yticks": (-5, 0, 5)}
 #: From sure of component 0 over undecided to sure of component 1.
@@ -113,7 +113,7 @@ def errors_figure(rows: Iterable[Mapping[str, Any]], *, centred: bool = False,
             place = SIZES.index(count) + (0.22 if shifted else 0)
             ax.plot([place - 0.08] * len(values), [100 * v for v in values], ".",
                     color=COLOURS[name], markersize=6, alpha=0.6)
-            ax.errorbar(place + 0.05, 100 * mean, half and 100 * half, capsize=4,
+            ax.errorbar(place + 0.05, 100 * mean, 100 * half, capsize=4,
                         color=COLOURS[name], marker=look(name)["marker"],
                         label=None if i else label)
         data[label] = {str(count): values for count, values in found.items()}
@@ -139,14 +139,6 @@ def by_size(rows: Iterable[Mapping[str, Any]], name: str = "error", *, centred: 
         if (row.get("centred"), row.get("steps")) == (centred, steps):
             found.setdefault(row["mixtures"], []).append(row[name])
     return found
-
-
-def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean over seeds and half-width of its 95% interval, by Student's t; None for one seed."""
-    t = torch.tensor(values, dtype=torch.float64)
-    if len(t) == 1:
-        return float(t), None
-    return float(t.mean()), float(STUDENT.get(len(t), 1.96) * t.std() / len(t) ** 0.5)
 
 
 @styled()

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -93,13 +91,6 @@ def unseen(count: int | None = None) -> tuple[Episodes, Tensor]:
             source.means(count, Generator().manual_seed(seed)))
 
 
-def exact_logits(means: Tensor, x: Tensor) -> Tensor:
-    """log p(x | z) of both components up to a number, which the posterior has for its logits:
-    `[B, 2, 2], [B, Q, 2] -> [B, Q, 2]`."""
-    # -|x - m_z|^2 / 2 s^2
-    return -torch.cdist(x, means).square() / (2 * mixtures.STDDEV**2)
-
-
 @torch.no_grad()
 def logits(model: DiscreteMetaVAE, episodes: Episodes, context: int | None = None) -> Tensor:
     """What a model says of the query points, `[B, Q, 2]`, given so many points of context, or all."""
@@ -177,7 +168,7 @@ def reference(method: str) -> dict[str, Any]:
     `by_context` from two points on."""
     episodes, means = unseen()
     if method == "exact":
-        found = scores(exact_logits(means, episodes.query.x), episodes.query.y)
+        found = scores(mixtures.posterior_logits(means, episodes.query.x), episodes.query.y)
         return {name: round(value, 5) for name, value in found.items()}
     by = [None if S < 2 else round(float(mixtures.error(
         mixtures.k_means(episodes.support.x[:, :S], episodes.query.x), episodes.query.y).mean()), 5)
@@ -194,11 +185,6 @@ def every(seeds: int = SEEDS, centred: int = CENTRED) -> list[dict[str, Any]]:
             for seed in range(count) for N in SIZES if steps == STEPS or N > 1]
 
 
-def records(path: Path | str, wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """All that is wanted, what is not in the file yet trained and added to it, as `completed` has it."""
-    return completed(path, SETTINGS, wanted, make)
-
-
 def make(**what: Any) -> dict[str, Any]:
     """A row: of a `method` that needs no training, or of a learner."""
     if "method" in what:
@@ -208,4 +194,5 @@ def make(**what: Any) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    records(sys.argv[1], [{"method": "exact"}, {"method": "k-means"}, *every()])
+    wanted = [{"method": "exact"}, {"method": "k-means"}, *every()]
+    completed(sys.argv[1], SETTINGS, wanted, make)

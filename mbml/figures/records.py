@@ -1,16 +1,20 @@
-"""Records of trainings that take too long for a page: a JSON file with settings and a row a training.
+"""Records of trainings that take too long for a page: a JSON file with settings and a row for each.
 
     {"settings": {...}, "rows": [{"method": "maml", "seed": 0, ...}, ...]}
 
-A row begins with what was asked for and ends with what came out, so that a file knows what it lacks.
+A row begins with what was asked for and ends with what came out, so a file knows what it lacks.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from scipy import stats
 
 from mbml.files import write_atomically
 
@@ -45,3 +49,13 @@ def text(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """A record as JSON, a line a training."""
     lines = ",\n  ".join(json.dumps(row) for row in rows)
     return f'{{\n "settings": {json.dumps(settings)},\n "rows": [\n  {lines}\n ]\n}}\n'
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Mean over seeds and half-width of its confidence interval, by Student's t; nan for one seed."""
+    n = len(values)
+    # t_{n-1} s / sqrt(n)
+    if n == 1:
+        return float(values[0]), math.nan
+    half = stats.t.ppf(0.5 + level / 2, n - 1) * np.std(values, ddof=1) / n**0.5
+    return float(np.mean(values)), float(half)

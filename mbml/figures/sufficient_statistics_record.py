@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -199,11 +197,6 @@ def every(seeds: int = SEEDS) -> list[dict[str, Any]]:
     return [*references, *rest[:10], *models, longer, *rest[10:]]
 
 
-def records(path: Path | str, wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """All that is wanted, what is not in the file yet trained and added to it, as `completed` has it."""
-    return completed(path, SETTINGS, wanted, make)
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    records(sys.argv[1], every())
+    completed(sys.argv[1], SETTINGS, every(), make)

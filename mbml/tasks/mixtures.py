@@ -82,6 +82,12 @@ def bayes_assignment(means: Tensor, x: Tensor) -> Tensor:
     return torch.cdist(x, means).argmin(-1)
 
 
+def posterior_logits(means: Tensor, x: Tensor) -> Tensor:
+    """log p(z | x) for known means up to a number a point: `[B, 2, 2], [B, Q, 2] -> [B, Q, 2]`."""
+    # -|x - m_z|^2 / 2 s^2
+    return -torch.cdist(x, means).square() / (2 * STDDEV**2)
+
+
 def bayes_error(means: Tensor) -> Tensor:
     """Probability that the nearer mean is the wrong one: `[B, 2, 2] -> [B]`."""
     # Phi(-d / 2 s)

@@ -25,12 +25,6 @@ ROWS = [row(method, tasks, seed, 1.0 + seed + 10 * (method == "bmaml"), 5.0 + se
         for method in ("emaml", "bmaml") for tasks in (100, 1000) for seed in (0, 1, 2)]
 
 
-def test_an_interval_is_students():
-    mean, half = trainings.interval([1.0, 2.0, 3.0])
-    assert mean == 2 and half == pytest.approx(4.3027 / math.sqrt(3), abs=1e-3)
-    assert math.isnan(trainings.interval([1.0])[1])
-
-
 def test_members_of_an_ensemble_are_mamls_and_what_diverged_is_no_number():
     found = trainings.scores(ROWS, 10, 1)
     assert found["maml", 100] == [5.0, 6.0, 7.0] and found["emaml", 100] == [1.0, 2.0, 3.0]
@@ -72,27 +66,6 @@ def test_a_member_that_diverges_leaves_no_mean(monkeypatch):
     learner = trainings.KINDS["emaml"](net=MLP(1, [8], 1), particles=2, rate=50.0)
     found = trainings.errors(learner)["5"]
     assert found["10"] == {"mean": None, "members": None} and found["0"]["mean"] < 100
-
-
-def test_records_train_what_is_missing_and_nothing_twice(tmp_path, monkeypatch):
-    asked = []
-
-    def pretend(**what):
-        asked.append(what)
-        return dict(what)
-
-    monkeypatch.setattr(trainings, "record", pretend)
-    path = tmp_path / "kept.json"
-    for seeds in (1, 1, 2):
-        rows = trainings.records(path, trainings.every([7], seeds))
-    kept = json.loads(path.read_text())
-    assert len(asked) == len(rows) == 8 and kept == {"settings": trainings.SETTINGS, "rows": rows}
-    trainings.records(path, trainings.every([7, 9], 1))
-    assert len(asked) == 12
-    monkeypatch.setattr(trainings, "SETTINGS", trainings.SETTINGS | {"rate": 0.5})
-    with pytest.raises(ValueError, match="kept.json was made with other settings"):
-        trainings.records(path, trainings.every([7], 3))
-    assert len(asked) == 12
 
 
 def test_the_kept_record_is_whole_and_as_it_is_written():

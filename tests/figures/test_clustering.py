@@ -31,7 +31,7 @@ class Nearer(nn.Module):
         self.means, self.sure = means, sure
 
     def infer(self, context, x):
-        away = trainings.exact_logits(self.means.expand(len(x), 2, 2), x)
+        away = mixtures.posterior_logits(self.means.expand(len(x), 2, 2), x)
         return OneHotCategorical(logits=self.sure * away)
 
 
@@ -40,7 +40,7 @@ def test_exact_probabilities_are_those_of_the_densities():
     x, _ = Mixtures().points(means, 7, generator(1))
     densities = Normal(means[:, None], mixtures.STDDEV).log_prob(x[:, :, None]).sum(-1).exp()
     expected = densities / densities.sum(-1, keepdim=True)
-    assert_close(trainings.exact_logits(means, x).softmax(-1), expected, atol=1e-5, rtol=1e-4)
+    assert_close(mixtures.posterior_logits(means, x).softmax(-1), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_scores_are_of_the_better_naming():
@@ -58,7 +58,7 @@ def test_scores_are_of_the_better_naming():
 def test_the_exact_posterior_is_calibrated_and_nobody_says_more():
     means = Mixtures().means(200, generator()) / 5  # near each other: much is uncertain
     x, z = Mixtures().points(means, 200, generator(1))
-    exact = trainings.exact_logits(means, x)
+    exact = mixtures.posterior_logits(means, x)
     found = trainings.scores(exact, z)
     assert found["ece"] < 0.01
     assert found["error"] == pytest.approx(float(mixtures.bayes_error(means).mean()), abs=0.01)
@@ -152,18 +152,6 @@ def test_a_row_is_what_was_trained_and_judged(monkeypatch):
     assert exact["nll"] < row["nll"]
 
 
-def test_a_record_trains_what_is_missing_and_nothing_twice(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(trainings, "make", lambda **what: asked.append(what) or {"error": 0.1})
-    for seeds in (1, 1, 2):
-        rows = trainings.records(tmp_path / "kept.json", trainings.every(seeds, 1))
-    assert len(asked) == len(rows) == 2 * 4 + 1 * 4 + 2 * 3 and rows[0] == {
-        "mixtures": 1, "centred": False, "seed": 0, "steps": 3000, "error": 0.1}
-    monkeypatch.setattr(trainings, "SETTINGS", trainings.SETTINGS | {"hidden": 3})
-    with pytest.raises(ValueError, match="kept.json was made with other settings"):
-        trainings.records(tmp_path / "kept.json", trainings.every(1, 0))
-
-
 @pytest.fixture(scope="module")
 def kept():
     return json.loads(KEPT.read_text())
@@ -182,13 +170,6 @@ def test_the_kept_errors_fall_with_the_number_of_mixtures(kept):
     assert mean[1] > mean[10] > mean[50]
     for N, error in mean.items():
         assert error < trainings.PUBLISHED[N] + 0.03
-
-
-def test_an_interval_is_students():
-    assert figures.interval([1.0, 2.0, 3.0]) == pytest.approx((2, 4.303 / math.sqrt(3)))
-    assert figures.interval([1.0]) == (1, None)
-    ten = [float(v) for v in range(10)]
-    assert figures.interval(ten)[1] == pytest.approx(2.262 * 3.02765 / math.sqrt(10), rel=1e-4)
 
 
 ROWS = [{"method": "exact", "error": 0.006}, {"method": "k-means", "error": 0.007},

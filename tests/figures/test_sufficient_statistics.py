@@ -14,6 +14,7 @@ from mbml.distributions import DiagonalGaussian
 from mbml.figures import sufficient_statistics as figures
 from mbml.figures import sufficient_statistics_record as trainings
 from mbml.figures import sufficient_statistics_scores as scores
+from mbml.figures.records import completed
 from mbml.tasks.exponential_families import FAMILIES, TRAINING, FamilyTasks
 
 D = 20
@@ -173,7 +174,7 @@ def test_a_row_holds_what_its_model_is_asked(small, tmp_path):
               {"kind": "alike", "family": "all", "seed": 0},
               {"kind": "free", "family": "gaussian", "seed": 0},
               {"kind": "single", "family": "exponential", "seed": 0}]
-    rows = trainings.records(tmp_path / "r.json", wanted)
+    rows = completed(tmp_path / "r.json", trainings.SETTINGS, wanted, trainings.make)
     assert [set(row) - set(one) for row, one in zip(rows, wanted, strict=True)] == [
         {"curves"}, {"readings"}, {"train_seconds", "curves", "readings"},
         {"train_seconds", "error", "correlation", "divergence"}, {"train_seconds", "curves"}]
