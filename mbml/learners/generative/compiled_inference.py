@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mbml.distributions import DiagonalGaussian
 from mbml.episodes import Episodes
 from mbml.learners.base import GenerativeLearner, check_count, register
-from mbml.learners.generative.parts import MetaEncoder, features_of, gaussian, read_context
+from mbml.learners.generative.parts import MetaEncoder, gaussian
 from mbml.objectives import Loss, exact
 
 
@@ -61,11 +61,7 @@ class CompiledInference(GenerativeLearner):
             check_count("context_size", context_size, 1)
         if centred and (paired or context_size is not None):
             raise ValueError("centred subtracts the mean of one context of x: leave the other two")
-        # latents are no input of a backbone: contexts of pairs pass it without them, in `_read`
-        self.net = net if paired else None
-        self.encoder = MetaEncoder(
-            encoder=encoder, statistic=statistic, net=None if paired else net, centred=centred
-        )
+        self.encoder = MetaEncoder(encoder=encoder, statistic=statistic, net=net, centred=centred)
         self.context_size, self.paired = context_size, paired
 
     def infer(self, context: Tensor | Sequence | None, x: Tensor) -> DiagonalGaussian:
@@ -74,7 +70,7 @@ class CompiledInference(GenerativeLearner):
         Raises:
             ValueError: for an empty or ragged context, or one that does not fit x.
         """
-        return gaussian(self._read(context, x))
+        return gaussian(self.encoder(context, x, alike=not self.paired))
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
         """-log q(z | x, D), averaged over the query points.
@@ -86,14 +82,5 @@ class CompiledInference(GenerativeLearner):
         if query.y is None or (self.paired and support.y is None):
             raise ValueError("these episodes carry no latents: they belong into y as targets")
         context = torch.cat([support.x, support.y], dim=-1) if self.paired else support.x
-        out = self._read(context, query.x, self.context_size)
+        out = self.encoder(context, query.x, self.context_size, alike=not self.paired)
         return exact(gaussian(out).log_prob(query.y))
-
-    def _read(
-        self, context: Tensor | Sequence | None, x: Tensor, size: int | None = None
-    ) -> Tensor:
-        if self.net is not None:
-            context, X = read_context(context, x, alike=False), x.shape[-1]
-            near, x = features_of(self.net, context[..., :X], x)
-            context = torch.cat([near, context[..., X:]], dim=-1)
-        return self.encoder(context, x, size, alike=not self.paired)

@@ -235,7 +235,8 @@ class MetaEncoder(nn.Module):
 
         Args:
             size: as `summaries` has it.
-            alike: as `read_context` has it.
+            alike: as `read_context` has it; otherwise points of the context have more numbers than
+                those of x, behind theirs, which a backbone does not see.
 
         Raises:
             ValueError: as `read_context` and `summaries`, and for contexts of the points' own where
@@ -249,7 +250,12 @@ class MetaEncoder(nn.Module):
                 raise ValueError("centred subtracts the mean of one context: leave context_size")
             mean = context.mean(1, keepdim=True)
             context, x = context - mean, x - mean
-        context, x = features_of(self.net, context, x)
+        if alike:
+            context, x = features_of(self.net, context, x)
+        else:  # what stands behind the numbers of a point is no input of a backbone
+            behind = context[..., x.shape[-1] :]
+            context, x = features_of(self.net, context[..., : x.shape[-1]], x)
+            context = torch.cat([context, behind], dim=-1)
         if self.statistic is None:
             return self.encoder(x)
         # r(x, 1/|D| sum_{x' in D} h(x'))
