@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 from torch.testing import assert_close
 
+from mbml.distributions import DiagonalGaussian
 from mbml.learners.generative.homoencoder import Homoencoder
 from mbml.learners.generative.vhe_vampprior import VampPriorHomoencoder
 from tests.learners.generative.linear_gaussian import NOISE, N, Truth, X
@@ -105,3 +106,19 @@ def test_it_starts_where_the_public_baseline_does():
 def test_bad_settings_are_refused(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))}=0"):
         model_of(Truth(), **settings)
+
+
+@torch.no_grad()
+def test_the_prior_keeps_its_precision_where_components_are_many_and_narrow():
+    """Two products take the place of differences: cancellation must not show, nor 16 bits."""
+    model = model_of(Truth())
+    generator = torch.Generator().manual_seed(0)
+    mean = 3 + torch.randn(50, 200, generator=generator)
+    wide = DiagonalGaussian(mean, torch.full_like(mean, -5.0))
+    model.mixture = lambda: wide
+    c = mean[:7] + torch.exp(torch.tensor(-2.5)) * torch.randn(7, 200, generator=generator)
+    double = DiagonalGaussian(mean.double(), wide.log_variance.double())
+    truth = double.log_prob(c.double()[:, None]).logsumexp(-1) - math.log(50)
+    for mixed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            assert_close(model.log_prior(c).double(), truth, atol=0.05, rtol=0)
