@@ -96,12 +96,8 @@ def some(image_set: ImageSet, count: int, seed: int = 0) -> ImageSet:
     together, since a transformation is some of them."""
     if image_set.factors or count >= len(image_set):
         return image_set
-    chosen = torch.randperm(len(image_set), generator=torch.Generator().manual_seed(seed))
-    chosen = chosen[:count].sort().values
-    counts = image_set.labels[chosen].bincount(minlength=len(image_set.classes))
-    return ImageSet(image_set.name, image_set.split, image_set.images[chosen],
-                    torch.cat([counts.new_zeros(1), counts.cumsum(0)]), image_set.classes,
-                    image_set.mean, image_set.std)
+    order = torch.randperm(len(image_set), generator=torch.Generator().manual_seed(seed))
+    return image_set.subset(order[:count])
 
 
 def trained(name: str, image_set: ImageSet, factor: str, split: str, seed: int, steps: int,

@@ -78,6 +78,29 @@ class ImageSet:
         index = self.classes.index(name)
         return self.images[self.starts[index] : self.starts[index + 1]]
 
+    def subset(self, chosen: Tensor) -> ImageSet:
+        """Some of the images, in the order in which they stand here; all classes keep their place.
+
+        Args:
+            chosen: indices, `[m]` in any order.
+
+        Raises:
+            ValueError: for an index that is given twice or that no image has.
+        """
+        rows = chosen.cpu().sort().values
+        beyond = len(rows) and not 0 <= rows[0] <= rows[-1] < len(self)
+        if beyond or (rows[1:] == rows[:-1]).any():
+            raise ValueError(
+                f"a subset of {len(self)} images has each of 0 to {len(self) - 1} once at most"
+            )
+        counts = self.labels[rows].bincount(minlength=len(self.classes))
+        return replace(
+            self,
+            images=self.images[rows.to(self.images.device)],
+            starts=torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+            factors={name: values[rows] for name, values in self.factors.items()},
+        )
+
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set with its images on `device`; a memory-mapped set comes into memory."""
         return replace(self, images=self.images.to(device))
