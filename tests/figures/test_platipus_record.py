@@ -1,10 +1,12 @@
 """What is recorded of learners on test tasks, against closed forms."""
 
+import json
 import math
 
 import pytest
 import torch
 
+from mbml import results
 from mbml.figures import platipus_record as record
 from mbml.figures.platipus_trials import validated
 from mbml.predictive import GaussianMixture
@@ -97,3 +99,19 @@ def test_longer_has_every_length_and_the_steps_that_do_not_diverge(monkeypatch):
     wild = {"maml": {"rate": 0.1}}
     found = record.longer(wild, (1, 2), (0, 300), tasks=4, draws=2)
     assert list(found["steps"]["maml"]) == ["0"]
+
+
+def test_the_kept_records_hold_what_the_chapter_reads():
+    folder = results.place() / "figures"
+    panels = json.loads((folder / "platipus-calibration.json").read_text())
+    assert list(panels) == [*record.MEASURES, "fitted deviation", "inner steps"]
+    for measure in record.MEASURES:
+        for name, values in panels[measure].items():
+            assert len(values) == (1 if name.startswith("exact") else len(record.SEEDS))
+    longer = json.loads((folder / "platipus-longer.json").read_text())
+    for method in record.METHODS:
+        assert list(longer["updates"][method]) == [str(n) for n in record.LENGTHS]
+        # seed 0 after the length of the other record: the same training, the same test
+        again = longer["updates"][method][str(record.UPDATES["curves"])]
+        assert again["coverage"] == panels[record.COVERAGE][method][0]
+        assert again["nll"] == panels[record.CURVES_NLL][method][0]

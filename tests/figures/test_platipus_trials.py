@@ -1,10 +1,12 @@
 """How the settings of the curves are tried and chosen."""
 
+import json
 from collections import Counter
 
 import pytest
 import torch
 
+from mbml import results
 from mbml.figures import platipus_trials as trials
 from mbml.figures.platipus_record import held_out
 from mbml.fit import VALIDATION_SEED
@@ -77,3 +79,17 @@ def test_the_second_round_decides_over_seeds(monkeypatch):
         assert [r["settings"]["outer"] for r in rows[4::3]] == [0.016, 0.008, 0.004]
         assert [r["seed"] for r in rows[4:]] == [3, 4, 5] * 3
         assert record["chosen"][method]["outer"] == 0.008
+
+
+def test_the_kept_record_follows_the_plan_and_its_choice_from_its_trials():
+    kept = json.loads((results.place() / "figures" / "platipus-trials.json").read_text())
+    assert kept["plan"] == trials.PLAN and list(kept["trials"]) == list(trials.METHODS)
+    for method, rows in kept["trials"].items():
+        first, second = rows[:12], rows[12:]
+        assert [row["settings"] for row in first] == trials.settings_to_try(method)
+        assert {(row["updates"], row["seed"]) for row in first} == {(1000, trials.TRIAL_SEEDS[0])}
+        best = [s for s in trials.ranked(first)[: trials.PLAN["best"]] for _ in trials.TRIAL_SEEDS]
+        assert [row["settings"] for row in second] == best
+        assert [row["seed"] for row in second] == list(trials.TRIAL_SEEDS) * trials.PLAN["best"]
+        assert {row["updates"] for row in second} == {trials.PLAN["longer"]}
+        assert kept["chosen"][method] == trials.ranked(second)[0]
