@@ -1,4 +1,4 @@
-"""The shape of the project that DESIGN.md states: who may import whom, and what the API page shows."""
+"""The shape that DESIGN.md states: who may import whom, and what the API page shows."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figures of the chapter that goes from a VAE to a meta-encoder, learned answers beside exact ones."""
+"""Figures of the chapter from a VAE to a meta-encoder: learned answers beside exact ones."""
 
 from __future__ import annotations
 

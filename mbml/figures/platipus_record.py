@@ -1,11 +1,12 @@
 """What the trained learners of the chapter on probabilistic MAML give on test tasks.
 
-Beside the learners stand controls: the exact posterior; its mean as a point, which says what a single
-function costs however well it fits; and every learner with the known deviation of the noise replaced
-by one that is fitted to its own errors on validation tasks, which is what calibration costs at least.
+Beside the learners stand controls: the exact posterior; its mean as a point, which says what a
+single function costs however well it fits; and every learner with the known deviation of the noise
+replaced by one that is fitted to its own errors on validation tasks, which is what calibration
+costs at least.
 
-`mbml figure platipus-calibration --set again=true` and `mbml figure platipus-longer --set again=true`
-make the records again.
+`mbml figure platipus-calibration --set again=true` and
+`mbml figure platipus-longer --set again=true` make the records again.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def with_and_without(learner: Learner, validation: Episodes, test: Episodes,
     n = draws_of(learner, draws)
     s = fitted_deviation(answers(learner, validation, n), validation.query.y)
     found = answers(learner, test, n)
-    return scores(found, test.query.y), scores(widened(found, s), test.query.y) | {"deviation": round(s, 4)}
+    fitted = scores(widened(found, s), test.query.y) | {"deviation": round(s, 4)}
+    return scores(found, test.query.y), fitted
 
 
 def settled(learner: Maml, *, tasks: int, draws: int) -> Maml:
@@ -155,8 +157,8 @@ def longer(chosen: Mapping[str, Mapping[str, float]], lengths: Sequence[int] = L
     steps of the training that has the second length.
 
     Returns:
-        "updates" and "steps": method -> that number, as text -> `scores`, but for steps at which the
-        descent diverges; and "exact".
+        "updates" and "steps": method -> that number, as text -> `scores`, but for steps at which
+        the descent diverges; and "exact".
     """
     test = held_out(tasks, TEST_SEED)
 

@@ -1,12 +1,12 @@
 """What the chapter on probabilistic MAML keeps of its curves: how settings were chosen, on which
 tasks, and what they gave on others.
 
-MAML, PLATIPUS and ABML get the same. First twelve trials of 1,000 updates, one for each pair of a rate
-of the inner steps and a rate of Adam, with the settings that only some methods have drawn at random.
-Then the best three of each method are trained for 3,000 updates from three seeds: what is best after a
-short training may be unstable after a long one. The criterion is the NLL on validation tasks, in the
-second round its mean over seeds. (The grid of rates had been set by trials of MAML on the same
-validation tasks.)
+MAML, PLATIPUS and ABML get the same. First twelve trials of 1,000 updates, one for each pair of a
+rate of the inner steps and a rate of Adam, with the settings that only some methods have drawn at
+random. Then the best three of each method are trained for 3,000 updates from three seeds: what is
+best after a short training may be unstable after a long one. The criterion is the NLL on validation
+tasks, in the second round its mean over seeds. (The grid of rates had been set by trials of MAML on
+the same validation tasks.)
 
 How many inner steps to take at test is no setting of a method here but is chosen for every trained
 learner, on the same validation tasks, in trials and in what is reported alike: the descent of some

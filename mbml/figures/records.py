@@ -52,7 +52,7 @@ def text(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Mean over seeds and half-width of its confidence interval, by Student's t; nan for one seed."""
+    """Mean over seeds and half-width of its interval, by Student's t; nan for one seed."""
     n = len(values)
     # t_{n-1} s / sqrt(n)
     if n == 1:

@@ -45,7 +45,7 @@ def test_the_fitted_deviation_of_a_point_is_its_root_mean_squared_error(errors):
 
 
 def test_the_fitted_deviation_of_draws_leaves_room_for_them():
-    """Draws that differ by 1 of targets that differ by 1 and the noise: the noise is what is left."""
+    """Draws differ by 1, targets by 1 and the noise: the noise is what is left."""
     generator = torch.Generator().manual_seed(1)
     means = torch.randn(200, 1, 2000, 1, generator=generator)
     y = torch.randn(1, 2000, 1, generator=generator) * math.sqrt(1 + 0.5**2)
@@ -79,7 +79,8 @@ def test_calibration_has_every_row_and_its_controls(monkeypatch):
     for narrow, wide, s in zip(nll["maml"], nll["maml-fitted"], sd, strict=True):
         # NLL of a point under either deviation, from the same squared error
         made = (narrow - 0.5 * math.log(2 * math.pi * 0.09)) * 0.18
-        assert wide == pytest.approx(0.5 * math.log(2 * math.pi * s * s) + made / (2 * s * s), rel=1e-3)
+        expected = 0.5 * math.log(2 * math.pi * s * s) + made / (2 * s * s)
+        assert wide == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_learner_takes_the_steps_that_are_best_on_validation_tasks():

@@ -11,7 +11,8 @@ X = torch.linspace(-5, 5, 21)
 LINE, SINE = 0.5 * X - 1, 2 * X.sin()
 SUPPORT = Examples(torch.tensor([[[-1.0], [2.0]]]), torch.tensor([[[0.5], [1.5]]]))
 AXIS = torch.linspace(-2.5, 2.5, 11)
-LABELS = Examples(torch.tensor([[[0.5, 0.0], [2.0, 1.0], [-2.0, 1.0]]]), torch.tensor([[1, 0, 0]]), 2)
+POINTS = torch.tensor([[[0.5, 0.0], [2.0, 1.0], [-2.0, 1.0]]])
+LABELS = Examples(POINTS, torch.tensor([[1, 0, 0]]), 2)
 # the probability falls from left to right through 1/2 at 0
 SLOPE = (0.5 - AXIS[:, None] / 6).expand(11, 11)
 
@@ -57,9 +58,11 @@ def test_planes_lay_the_first_coordinate_along_the_horizontal_axis():
     assert data == {"points": 3, "inside": {"exact": 0.5, "platipus": 0.3}}
     first, second = fig.axes[:2]
     mesh = first.collections[0].get_array().reshape(11, 11)
-    assert mesh[0].tolist() == pytest.approx(SLOPE[:, 0].tolist())  # a row of the picture: y fixed, x rising
+    # a row of the picture: y fixed, x rising
+    assert mesh[0].tolist() == pytest.approx(SLOPE[:, 0].tolist())
     outlines = [c for c in second.collections if c.get_paths()][1:]
-    spans = [c.get_paths()[0].vertices.max(0) - c.get_paths()[0].vertices.min(0) for c in outlines]
+    paths = [c.get_paths()[0].vertices for c in outlines]
+    spans = [path.max(0) - path.min(0) for path in paths]
     assert spans[0] == pytest.approx([0, 5], abs=1e-6) and spans[1] == pytest.approx([5, 0], abs=1e-6)
     (circle,) = first.patches
     assert circle.get_center() == pytest.approx((0.5, 0.2)) and circle.get_radius() == 1.0

@@ -1,4 +1,4 @@
-"""Records of trainings: what is missing is made, what is there is kept, and other settings are refused."""
+"""Records of trainings: the missing is made, the made is kept, other settings are refused."""
 
 import json
 import math

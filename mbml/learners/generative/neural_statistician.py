@@ -12,8 +12,8 @@ q(z | x, c), and all networks maximise a bound on log p(D),
           - KL(q(z \mid x, c) \,\|\, p(z \mid c)) \Big] - KL(q(c \mid D) \,\|\, p(c)).
 
 Per point the divergence of c is therefore divided by :math:`|D|`. The set that is modelled is the
-set that is summarised: in `loss` both are the query points, and the support set is not looked at. `infer`
-takes c at the mean of q(c | context), so the code of a point does not depend on a draw.
+set that is summarised: in `loss` both are the query points, and the support set is not looked at.
+`infer` takes c at the mean of q(c | context), so the code of a point does not depend on a draw.
 
 The paper stacks several latents a point; one is enough for everything that this package asks. It
 also weighs reconstructions by 1 + a and divergences by 1 / (1 + a) with a that fades away from 1;
@@ -23,8 +23,8 @@ hidden layers of 128, Adam with learning rate 0.001.
 As the baseline of Wu et al. (2020) it differs in their public code, in two ways that have options
 here, off by default. `whole_kl`: each point bears the whole divergence of c (they divide the other
 terms by :math:`|D|` and add it undivided), which over-regularises c by that factor; on NORB theirs
-is that of p(z | c) from N(0, I) instead, and c is not regularised at all. `sampled_codes`: codes are
-extracted with a draw of c. Their settings on MNIST: c of 300, z of 40, hidden layers of 400, sets
+is that of p(z | c) from N(0, I) instead, and c is not regularised at all. `sampled_codes`: codes
+are extracted with a draw of c. Their settings on MNIST: c of 300, z of 40, hidden layers of 400, sets
 of 100, Adam with learning rate 0.0002; of accuracies their paper prints none for this model
 (its Figure 7 has curves).
 """
