@@ -9,9 +9,9 @@ from mbml.images import layouts, store
 from tests.images.small import generator
 
 
-def loaded(name):
+def loaded(name, splits=("train", "val", "test")):
     try:
-        return {split: images.load(name, split) for split in ("train", "val", "test")}
+        return {split: images.load(name, split) for split in splits}
     except images.DataError:
         pytest.skip(f"{name} is not prepared below {store.root_folder()}")
 
@@ -48,3 +48,16 @@ def test_omniglot_is_ink_on_black_and_turned():
     name = "Latin/character01" if "Latin/character01" in data.classes else data.classes[0]
     upright, turned = data.of_class(name), data.of_class(f"{name}/90")
     assert torch.equal(turned, upright.rot90(1, (2, 3)))
+
+
+def test_mnist_is_ink_on_black_with_the_moments_that_everybody_uses():
+    sets = loaded("mnist", ("train", "test"))
+    assert {split: len(data) for split, data in sets.items()} == {"train": 60_000, "test": 10_000}
+    for data in sets.values():
+        assert data.classes == [str(digit) for digit in range(10)]
+        assert data.images.shape[1:] == (1, 28, 28)
+    x = sets["train"].images.double() / 255
+    assert (x.mean().item(), x.std().item()) == pytest.approx((0.1307, 0.3081), abs=1e-4)
+    # a one has less ink than any other digit, a nought most
+    ink = {c: float(sets["train"].of_class(c).double().mean()) for c in sets["train"].classes}
+    assert min(ink, key=ink.get) == "1" and max(ink, key=ink.get) == "0"
