@@ -73,7 +73,7 @@ def distance_figure(distance: Tensor, errors: Mapping[str, Tensor],
 
     Args:
         distance: `[B]`.
-        errors: "exact", "vae" or "metavae" -> of each mixture, `[B]`.
+        errors: "exact" or "vae" -> of each mixture, `[B]`.
         bins: edges.
     """
     edges = torch.tensor(bins, dtype=distance.dtype)
@@ -82,7 +82,7 @@ def distance_figure(distance: Tensor, errors: Mapping[str, Tensor],
     middle = [float(edges[k] + edges[k + 1]) / 2 for k in full]
     fig, ax = subplots(height=3.8)
     data: dict[str, Any] = {"distance": middle}
-    names = {"exact": "exact", "vae": "VAE of one mixture", "metavae": "MetaVAE of 50"}
+    names = {"exact": "exact rule", "vae": "VAE of one mixture"}
     for name, error in errors.items():
         data[name] = [float(error[at == k].mean()) for k in full]
         ax.plot(middle, [100 * e for e in data[name]], label=names[name], **look(name))
@@ -100,22 +100,24 @@ def errors_figure(rows: Iterable[Mapping[str, Any]], *, centred: bool = False,
 
     Args:
         rows: of a record (`clustering_record`).
-        centred: whether to draw the trainings with centred contexts beside the others.
+        centred: whether to draw the trainings with centred contexts beside the others, in place of
+            the published errors.
     """
     rows = list(rows)
     fig, ax = subplots(height=4.2)
     data: dict[str, Any] = {}
     for shifted in (False, True) if centred else (False,):
-        name, label = ("metavae", "ours") if not shifted else ("samovar", "ours, centred")
+        label = "ours, centred" if shifted else "ours"
         found = by_size(rows, centred=shifted)
-        for i, (count, values) in enumerate(found.items()):
+        for count, values in found.items():
             mean, half = interval(values)
             place = SIZES.index(count) + (0.22 if shifted else 0)
+            name, title = ("vae", "VAE") if count == 1 else ("metavae", "MetaVAE")
             ax.plot([place - 0.08] * len(values), [100 * v for v in values], ".",
                     color=COLOURS[name], markersize=6, alpha=0.6)
-            ax.errorbar(place + 0.05, 100 * mean, 100 * half, capsize=4,
-                        color=COLOURS[name], marker=look(name)["marker"],
-                        label=None if i else label)
+            ax.errorbar(place + 0.05, 100 * mean, 100 * half, capsize=4, color=COLOURS[name],
+                        marker=look(name)["marker"], fillstyle="none" if shifted else "full",
+                        label=f"{title}, centred" if shifted else title)
         data[label] = {str(count): values for count, values in found.items()}
     if not centred:
         ax.plot(range(len(SIZES)), [100 * PUBLISHED[N] for N in SIZES], "X", linestyle="none",
@@ -127,7 +129,8 @@ def errors_figure(rows: Iterable[Mapping[str, Any]], *, centred: bool = False,
     ax.set(xticks=range(len(SIZES)), xticklabels=["1 (VAE)", *map(str, SIZES[1:])],
            xlabel="training mixtures", ylabel="error, %", ylim=(0, 34), xlim=(-0.4, 3.5))
     ax.grid(axis="x", visible=False)
-    fig.legend(loc="outside lower center", ncols=4)
+    entries = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))  # each name once
+    fig.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3)
     return fig, data
 
 

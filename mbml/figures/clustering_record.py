@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -64,14 +65,21 @@ def learner(data: DataSets, generator: Generator, *, centred: bool = False) -> D
 
 
 def trained(count: int, seed: int, *, steps: int, centred: bool = False,
+            start: Callable[[DiscreteMetaVAE], object] | None = None,
             ) -> tuple[DiscreteMetaVAE, Tensor]:
     """A learner of so many mixtures, and their means `[N, 2, 2]`. Those of a seed are the first of
-    a longer list, whatever their number."""
+    a longer list, whatever their number.
+
+    Args:
+        start: changes the learner before it is trained, in place.
+    """
     source = Mixtures(context=SETTINGS["context"], query=SETTINGS["query"])
     g = Generator().manual_seed(seed)
     data = source.stored(count, g, SETTINGS["points"])
     torch.manual_seed(seed)
     model = learner(data, g, centred=centred)
+    if start is not None:
+        start(model)
     fit(model, data, steps=steps, batch_size=SETTINGS["batch_size"], seed=seed, device="cpu",
         progress=False,
         optimizer=lambda _: torch.optim.Adam([

@@ -117,6 +117,14 @@ def test_more_mixtures_begin_with_the_same_ones_and_training_repeats():
     assert float(near.max()) < 5 * mixtures.STDDEV
 
 
+def test_a_start_of_ones_own_is_trained_from():
+    def far_away(model):
+        model.decoder.net.weight.data.fill_(50.0)
+
+    model, _ = trainings.trained(2, 5, steps=2, start=far_away)
+    assert float(model.decoder.net.weight.detach().min()) > 45
+
+
 def test_a_vae_learns_its_mixture_in_a_few_steps():
     model, means = trainings.trained(1, 0, steps=150)
     assert trainings.at_home(model, means) < 0.01
@@ -168,8 +176,7 @@ def test_the_kept_record_is_whole_and_as_it_is_written(kept):
 def test_the_kept_errors_fall_with_the_number_of_mixtures(kept):
     mean = {N: sum(v) / len(v) for N, v in figures.by_size(kept["rows"]).items()}
     assert mean[1] > mean[10] > mean[50]
-    for N, error in mean.items():
-        assert error < trainings.PUBLISHED[N] + 0.03
+    assert all(mean[N] < trainings.PUBLISHED[N] for N in trainings.SIZES)
 
 
 ROWS = [{"method": "exact", "error": 0.006}, {"method": "k-means", "error": 0.007},
