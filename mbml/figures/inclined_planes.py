@@ -17,7 +17,7 @@ from mbml.figures.style import COLOURS, look, styled, subplots
 from mbml.tasks import planes
 
 LEARNED = {"color": look("compiled-inference")["color"]}
-CLAIM = {"color": look("versa")["color"]}
+CLAIM = {"color": COLOURS["prior"]}
 EDGES = (1.0, 1.1, 1.2, 1.5, 2.0, 5.0, 20.0, 1000.0)  # of ratios to the floor, on a map
 LINES = ("-", "--", ":")
 FRICTIONS = torch.linspace(planes.LEAST, planes.MOST, 4001, dtype=torch.float64)
@@ -47,29 +47,37 @@ def plane_figure(length: float, angle: float, context: Tensor, x: Tensor, mu: Te
     times = context[slides, 1]
     end = float(times.quantile(0.97)) * 1.15
     top.hist(times.numpy(), bins=40, range=(0, end), color=COLOURS["prior"], alpha=0.6)
-    colours = [look(name)["color"] for name in ("maml", "samovar", "np", "bmaml")]
-    for (still, t), colour in zip(x.tolist(), colours, strict=False):
-        if still > 0.5 and t < end:
-            top.axvline(t, color=colour, lw=2.5)
+    black = COLOURS["exact"]
+    for i, (moves, t) in enumerate(x.tolist()):
+        if moves > 0.5 and t < end:
+            top.axvline(t, color=black, lw=1.8)
+            # left of the first line, right of the others: on a steep plane they are close
+            top.annotate(f"{i + 1}", (t, 0.88), xycoords=top.get_xaxis_transform(), va="center",
+                         xytext=(4 if i else -4, 0), textcoords="offset points",
+                         ha="left" if i else "right")
     top.set(title=f"{length:g} m, {angle:g} degrees: {1 - float(slides.double().mean()):.0%} stay",
             xlabel="seconds", yticks=(), xlim=(0, end))
     exact = density(x, length, angle)
     bottom.plot([0, 1], [0.06, 0.06], color=COLOURS["prior"], ls="--", label="prior (flat)")
     data: dict[str, Any] = {"length": float(length), "angle": float(angle),
                             "stays": 1 - float(slides.double().mean()), "boxes": x.tolist()}
-    for i, (p, colour) in enumerate(zip(exact, colours, strict=False)):
+    for i, p in enumerate(exact):
         peak = float(p.max())
-        bottom.fill_between(FRICTIONS, 0, p / peak, facecolor=colour, alpha=0.4, lw=0)
-        bottom.plot(FRICTIONS, p / peak, color=colour, lw=1.2)
+        bottom.fill_between(FRICTIONS, 0, p / peak, facecolor=black, alpha=0.25, lw=0)
+        # no line along the axis, where the density is 0
+        bottom.plot(FRICTIONS, (p / peak).masked_fill(p < 1e-3 * peak, math.nan), color=black,
+                    lw=1.2, label=None if i else "exact")
         if learned is not None:
             q = (learned.mean[i] - FRICTIONS).square() / learned.variance[i]
             height = (-0.5 * q).exp() / (learned.stddev[i] * math.sqrt(2 * math.pi)) / peak
             bottom.plot(FRICTIONS, height, color=LEARNED["color"],
                         label="learned" if i == 0 else None)
-        bottom.plot(float(mu[i]), -0.07, "^", color=colour, markersize=9, clip_on=False)
+        bottom.plot(float(mu[i]), -0.07, "^", color=black, markersize=9, clip_on=False)
+        bottom.annotate(f"{i + 1}", (float(mu[i]), -0.07), xytext=(7, 0), va="center",
+                        textcoords="offset points")
     bottom.set(xlabel="friction", ylabel="density (own scale)", yticks=(), xlim=(0, 1),
                ylim=(-0.13, 1.55))
-    bottom.legend(loc="upper right", ncols=2)
+    bottom.legend(loc="upper right", ncols=3)
     if learned is not None:
         data |= {"mean": learned.mean[:, 0].tolist(), "sd": learned.stddev[:, 0].tolist()}
     return fig, data
@@ -91,12 +99,13 @@ def floor_figure(floor: Tensor, learned: Tensor | None = None, lengths: Sequence
         ax.plot(angle, floor[here], color="#000000", linestyle=line, label=f"{length} m")
         data[str(length)] = [float(v) for v in floor[here]]
         if learned is not None:
-            ax.plot(angle, learned[here], marker, markersize=5, **LEARNED)
+            ax.plot(angle, learned[here], marker, markersize=5, **LEARNED,
+                    label="learned" if length == lengths[-1] else None)
             data[f"learned {length}"] = [float(v) for v in learned[here]]
     ax.plot([20, 70], [claim, claim], lw=3, label="claimed", **CLAIM)
     ax.set(yscale="log", xlabel="angle (degrees)", ylabel="squared error of the mean",
            xticks=range(10, 81, 10))
-    fig.legend(loc="outside lower center", ncols=4)
+    fig.legend(loc="outside lower center", ncols=5)
     return fig, data
 
 
@@ -117,10 +126,12 @@ def map_figure(found: Mapping[str, Tensor], training: Mapping[str, Tensor] | Non
         mesh = ax.pcolormesh(range(5, 81, 5), range(1, 20), grid, norm=norm, cmap="cividis",
                              shading="nearest")
         # what the claims are about: 20 to 70 degrees, 2 to 19 metres
-        ax.add_patch(Rectangle((17.5, 1.5), 55, 18, fill=False, ec="white", lw=2))
+        for colour, width in (("black", 4), ("white", 1.6)):  # to be seen on light and dark cells
+            ax.add_patch(Rectangle((17.5, 1.5), 55, 18, fill=False, ec=colour, lw=width))
         if training and title in training:
             length, angle = training[title].T
-            ax.plot(angle, length, "o", color="white", markersize=3.5)
+            ax.plot(angle, length, "o", color="white", markersize=4, markeredgecolor="black",
+                    markeredgewidth=0.6)
         ax.set(title=title, ylabel="metres", yticks=(1, 10, 19))
         ax.grid(False)
     axes[-1, 0].set(xlabel="angle (degrees)", xticks=range(10, 81, 10))
@@ -135,18 +146,22 @@ def context_figure(curves: Mapping[str, Mapping[int, tuple[float, float]]],
     """Error in units of the floor against the boxes of a context.
 
     Args:
-        curves: label -> boxes -> median and 90% quantile over planes; "exact" is drawn as such.
+        curves: "exact", "observations", "frictions" -> boxes -> median and 90% quantile over
+            planes.
     """
     fig, axes = subplots(2, 1, height=6.2, sharex=True)
-    names = {"exact": "exact", "observations": "compiled-inference", "frictions": "versa"}
+    # one method, of which two kinds of contexts are read
+    looks = {"exact": look("exact"), "observations": look("compiled-inference"),
+             "frictions": look("compiled-inference") | {"linestyle": "--", "fillstyle": "none"}}
     for part, ax in enumerate(axes):
         for (label, points), marker in zip(curves.items(), ("o", "s", "^", "D"), strict=False):
-            style = look(names.get(label, "maml")) | {"marker": marker}
+            style = looks[label] | {"marker": marker}
             ax.plot(list(points), [values[part] for values in points.values()], label=label,
                     **style)
         ax.set(xscale="log", yscale="log", ylabel=("median plane", "one plane in ten")[part])
         top = ax.get_ylim()[1]
-        ticks = [t for t in ((1, 2, 5, 10, 50, 200) if top > 8 else (1, 1.2, 1.5, 2, 5)) if t <= top]
+        ticks = (1, 2, 5, 10, 50, 200) if top > 8 else (1, 1.2, 1.5, 2, 3, 5)
+        ticks = [t for t in ticks if t <= top]
         ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
         ax.minorticks_off()
     axes[0].set_title("squared error, floor = 1")
@@ -181,7 +196,7 @@ def calibration_figure(scores: Mapping[str, Tensor], level: float,
         top.plot(list(given), list(given.values()), "D", color=COLOURS["exact"], fillstyle="none",
                  markersize=7, label="exact, plane unknown")
     top.plot(angle, above["nll"], "o-", label="learned", **LEARNED)
-    top.set(ylabel="NLL above exact (nats)")
+    top.set(ylabel="NLL above exact (nats)", ylim=(None, 1.25 * top.get_ylim()[1]))
     top.legend(loc="upper right")
     bottom.axhline(level, color=COLOURS["prior"], lw=1.2, ls=":")
     bottom.plot(angle, by["coverage"], "o-", **LEARNED)

@@ -148,6 +148,10 @@ def test_the_figure_of_a_plane_has_a_curve_a_box():
     learned = [line for line in fig.axes[1].lines
                if len(line.get_xdata()) == 4001 and line.get_color() == figures.LEARNED["color"]]
     tops = [line.get_xdata()[line.get_ydata().argmax()] for line in learned]
+    # boxes are numbered at their frictions below, and those that slide at their times above
+    assert [(t.get_text(), t.xy[0]) for t in fig.axes[1].texts] == [
+        ("1", pytest.approx(0.2)), ("2", pytest.approx(0.8))]
+    assert [(t.get_text(), t.xy[0]) for t in fig.axes[0].texts] == [("1", 2.5)]
     assert tops == pytest.approx([0.2, 0.7], abs=1e-3)
     assert data["sd"] == pytest.approx([math.exp(-2)] * 2)
 
@@ -179,3 +183,7 @@ def test_curves_over_contexts_show_the_median_and_the_tenth():
     fig, data = figures.context_figure({"exact": {20: (1.5, 7.0), 100: (1.1, 1.6)}})
     assert [list(ax.lines[0].get_ydata()) for ax in fig.axes[:2]] == [[1.5, 1.1], [7.0, 1.6]]
     assert data == {"exact": {"20": [1.5, 7.0], "100": [1.1, 1.6]}}
+    # two kinds of contexts of one method, told apart without colour
+    fig, _ = figures.context_figure({"observations": {20: (3, 9)}, "frictions": {20: (1, 3)}})
+    looks = [(line.get_linestyle(), line.get_marker()) for line in fig.axes[0].lines]
+    assert len({line for line, _ in looks}) == len({marker for _, marker in looks}) == 2
