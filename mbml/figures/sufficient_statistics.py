@@ -74,8 +74,9 @@ def curves_figure(rows: Sequence[Mapping[str, Any]], score: str = "error",
 
 @styled()
 def sample_figure(family: str, theta: float, x: Tensor, latents: Tensor, exact: Tensor,
-                  answers: Mapping[str, DiagonalGaussian], cloud: Mapping[str, tuple[Tensor, Tensor]],
-                  z: float, limits: tuple[float, float]) -> tuple[Figure, dict[str, Any]]:
+                  answers: Mapping[str, DiagonalGaussian],
+                  cloud: Mapping[str, tuple[Tensor, Tensor]], z: float,
+                  limits: tuple[float, float]) -> tuple[Figure, dict[str, Any]]:
     """A sample, what is said of its latent, and the learned statistic beside the true one.
 
     Args:
@@ -101,7 +102,8 @@ def sample_figure(family: str, theta: float, x: Tensor, latents: Tensor, exact: 
     middle.set(xlim=(-2.2, 2.6), ylim=(0, 3), yticks=(), xlabel="log-rate z, the true one marked")
     for name, (true, learned) in cloud.items():
         below.plot(true, learned, ".", markersize=2.5, alpha=0.5, color=STYLES[name]["color"])
-        below.plot([T], [answers[name].mean[0]], "o" if name == "meta" else "s", markersize=9,
+        mark, size = ("o", 12) if name == "meta" else ("s", 7)  # seen where they coincide, too
+        below.plot([T], [answers[name].mean[0]], mark, markersize=size,
                    markeredgecolor="white", color=STYLES[name]["color"])
     below.set(xscale="log", xlim=limits, ylim=(-2.2, 2.6), xlabel="true statistic, the mean",
               ylabel="learned, E z")
@@ -112,7 +114,8 @@ def sample_figure(family: str, theta: float, x: Tensor, latents: Tensor, exact: 
 
 
 @styled()
-def reason_figure(rows: Sequence[Mapping[str, Any]], moved: Tensor) -> tuple[Figure, dict[str, Any]]:
+def reason_figure(rows: Sequence[Mapping[str, Any]],
+                  moved: Tensor) -> tuple[Figure, dict[str, Any]]:
     """Estimates of a rate and their errors: exact under three priors, and the single VAE's.
 
     Args:
@@ -152,9 +155,9 @@ READERS = {"Gaussians": ("alike", "gaussian"), "log-normals": ("alike", "log-nor
            "exponentials": ("alike", "exponential"), "all three": ("alike", "all"),
            "all, longer": ("longer", "all"), "all, no context": ("invariant", "all"),
            "untrained": ("untrained", "all")}
-_MARKERS = ("o", "^", "v", "D", "P", "s", "x")
-_HUES = ("#249DD9", "#C57BA6", "#8C7A00", META["color"], SINGLE["color"], POOLED["color"],
-         "#767676")
+_MARKERS = ("o", "^", "v", "D", "<", "s", "x")
+_HUES = (*(look(name)["color"] for name in ("bmaml", "abml", "r2d2")),
+         META["color"], META["color"], POOLED["color"], look("chance")["color"])
 
 
 def reading(rows: Sequence[Mapping[str, Any]], reader: str, family: str, score: str) -> Tensor:

@@ -1,33 +1,35 @@
 r"""How well an encoder tells the parameter of a family, beside the exact posterior.
 
-Of a vector x of D draws all three training families need one number, T = T(x), and with z ~ N(0, 1)
+Of a vector x of D draws all three training families need one number, the mean t of a function of
+the draws (`T` in the code), and with z ~ N(0, 1)
 
-.. math:: \log p(x \mid z) = D\, k(T, z) + \text{const}, \qquad
-          k = -\tfrac12 (T - z)^2 \ \text{or, for the exponential,}\ z - T e^z .
+.. math:: \log p(x \mid z) = D\, h(t, z) + \text{const}, \qquad
+          h = -\tfrac12 (t - z)^2 \ \text{or, for the exponential,}\ z - t e^z .
 
-So the exact posterior is a grid over z, and the bound that an encoder reaches, E_q log p(x, z) -
-E_q log q, has a closed form for a Gaussian q. The constant cancels in the gap between them.
+So the exact posterior is a grid over z, and the bound that an encoder reaches, E_q log p(x | z) -
+KL(q || N(0, 1)), has a closed form for a Gaussian q. The constant cancels in the gap between them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch import distributions as dist
 
-from mbml.distributions import LOG_2PI, DiagonalGaussian
+from mbml.distributions import LOG_2PI, DiagonalGaussian, kl, standard_normal_like
+from mbml.inference.grid import grid as box
 from mbml.learners.generative.metavae import MetaVAE
-from mbml.tasks.exponential_families import FAMILIES, FamilyTasks
+from mbml.tasks.exponential_families import FAMILIES, Family, FamilyTasks
 
 #: Ends of the grids of true parameters, as in Figures 3 and 4 of Wu et al. (2020).
 ENDS = {"gaussian": (-10.0, 10.0), "log-normal": (-4.0, 4.0), "exponential": (0.1, 6.0)}
 PLACES, SETS, POINTS = 41, 20, 20  # parameters of a curve, data sets of each, vectors of each
-LATENTS = torch.linspace(-12, 12, 1201, dtype=torch.float64)
+LATENTS = box(-12, 12, 1201, dims=1)
 TEST_SEED = 1_000_000
 READ = 2000  # vectors that a reading is fitted to, and as many that judge it
 NEAREST = 40
@@ -40,8 +42,8 @@ def latent(family: str, theta: Tensor) -> Tensor:
 
 def unnormalised(family: str, T: Tensor, z: Tensor, D: int) -> Tensor:
     """log p(x, z) up to a number that depends on x alone: `[...]`."""
-    k = z - T * z.exp() if family == "exponential" else -0.5 * (T - z).square()
-    return D * k - 0.5 * z.square() - 0.5 * LOG_2PI
+    h = z - T * z.exp() if family == "exponential" else -0.5 * (T - z).square()
+    return D * h - 0.5 * z.square() - 0.5 * LOG_2PI
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,28 +75,40 @@ def exact(family: str, x: Tensor, z: Tensor) -> Exact:
 def _exact(family: str, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
     D, z = x.shape[-1], z.double()
     T = FAMILIES[family].sufficient(x.double())
-    step = float(LATENTS[1] - LATENTS[0])
-    log_p = unnormalised(family, T, LATENTS, D)
-    log_evidence = log_p.logsumexp(-1) + math.log(step)
-    weight = log_p.softmax(-1)
-    mean = weight @ LATENTS
-    variance = (weight * (LATENTS - mean[:, None]).square()).sum(-1)
-    theta = LATENTS.exp() if family == "exponential" else LATENTS
-    below = (weight * ((z[:, None] - LATENTS) / step + 0.5).clamp(0, 1)).sum(-1)
+    points = LATENTS.axis
+    log_p = unnormalised(family, T, points, D)
+    log_evidence, weight = LATENTS.log_integral(log_p), LATENTS.normalise(log_p)
+    mean, variance = (moment.flatten() for moment in LATENTS.moments(weight))
+    theta = points.exp() if family == "exponential" else points
+    below = (weight * ((z[:, None] - points) / (points[1] - points[0]) + 0.5).clamp(0, 1)).sum(-1)
     log_density = unnormalised(family, T[:, 0], z, D) - log_evidence
     return mean, variance.sqrt(), weight @ theta, log_evidence, below, log_density
 
 
 def bound(family: str, x: Tensor, q: DiagonalGaussian) -> Tensor:
-    """E_q log p(x, z) - E_q log q(z), up to the same number: `[N, D]` and q over `[N, 1]` -> `[N]`."""
+    """E_q log p(x | z) - KL(q || N(0, 1)), up to the same number.
+
+    Args:
+        x: `[N, D]`.
+        q: of the latent of each, over `[N, 1]`.
+
+    Returns:
+        In nats, `[N]`.
+    """
     D, T = x.shape[-1], FAMILIES[family].sufficient(x.double())[:, 0]
-    m, v = q.mean[:, 0].double(), q.variance[:, 0].double()
+    q = DiagonalGaussian(q.mean.double(), q.log_variance.double())
+    m, v = q.mean[:, 0], q.variance[:, 0]
     if family == "exponential":
         # E exp z = exp(m + s^2 / 2)
-        k = m - T * (m + 0.5 * v).exp()
+        h = m - T * (m + 0.5 * v).exp()
     else:
-        k = -0.5 * ((T - m).square() + v)
-    return D * k - 0.5 * (m.square() + v) + 0.5 * (1 + v.log())
+        h = -0.5 * ((T - m).square() + v)
+    return D * h - kl(q, standard_normal_like(q))
+
+
+def posterior_mean(family: Family, x: Tensor, prior: dist.Distribution | None = None) -> Tensor:
+    """Exact, of the parameter given each vector `[N, D]`, by parts: `[N]`."""
+    return torch.cat([family.posterior(part, prior, points=501)[0] for part in x.split(2000)])
 
 
 @cache
@@ -144,8 +158,7 @@ def curves(family: str, model: MetaVAE | str) -> dict[str, list[float]]:
     if model == "mle":
         estimate = FAMILIES[family].most_likely(flat).double()
     elif model == "uniform":
-        estimate = torch.cat([FAMILIES[family].posterior(part, points=501)[0]
-                              for part in flat.split(2000)])
+        estimate = posterior_mean(FAMILIES[family], flat)
     elif model == "exact":
         p = _exact_of_tests(family)
         estimate = p.mean.exp() if family == "exponential" else p.mean
@@ -169,17 +182,15 @@ def curves(family: str, model: MetaVAE | str) -> dict[str, list[float]]:
 
 
 def under(centre: float, width: float) -> Tensor:
-    """Mean estimate and mean squared error of exp(E z) for the rate of an exponential, at the places
-    of its curve, by the exact posterior under z ~ N(centre, width^2): `[2, PLACES]`."""
+    """Mean estimate and mean squared error of exp(E z) for the rate of an exponential, at the
+    places of its curve, by the exact posterior under z ~ N(centre, width^2): `[2, PLACES]`.
+
+    As of `Family.posterior`, of the middle 1 - 1e-9 of the prior: a place beyond it is not served.
+    """
     _, x, theta = tests("exponential")
-    D, estimates = x.shape[-1], []
-    # the last term takes the place of the density of N(0, 1)
-    change = 0.5 * LATENTS.square() - 0.5 * ((LATENTS - centre) / width).square()
-    for part in x.flatten(0, 1).split(2000):
-        T = FAMILIES["exponential"].sufficient(part.double())
-        weight = (unnormalised("exponential", T, LATENTS, D) + change).softmax(-1)
-        estimates.append((weight @ LATENTS).exp())
-    estimate = torch.cat(estimates)
+    of_logarithm = replace(FAMILIES["exponential"], density=lambda z: dist.Exponential(z.exp()))
+    prior = dist.Normal(torch.tensor(centre, dtype=torch.float64), width)
+    estimate = posterior_mean(of_logarithm, x.flatten(0, 1), prior).exp()
     wrong = estimate - theta.repeat_interleave(POINTS)
     return torch.stack([estimate, wrong.square()]).view(2, PLACES, -1).mean(-1)
 
@@ -235,18 +246,18 @@ def readings(family: str, model: MetaVAE | None = None) -> dict[str, float]:
         model: None for the true statistic of a vector, and the exact posterior.
 
     Returns:
-        Mean squared errors: `read`, of what is read off (m, log s^2), and `fixed`, of the same where
-        all have one context, of the data set with the parameter nearest to the middle. Also of z
-        taken for the parameter as it stands, `as_is`, and as its logarithm, `as_log`. Without a
-        model `read`, of what is read off the statistic (None if it is no single number); `by_hand`,
-        off the means of x and of the logarithm of its size; and `exact`, of the posterior mean.
+        Mean squared errors: `read`, of what is read off (m, log s^2), and `fixed`, of the same
+        where all have one context, of the data set with the parameter nearest to the middle. Also
+        of z taken for the parameter as it stands, `as_is`, and as its logarithm, `as_log`. Without
+        a model `read`, of what is read off the statistic (None if it is no single number);
+        `by_hand`, off the means of x and of the logarithm of its size; and `exact`, of the
+        posterior mean.
     """
     context, x, theta = unseen(family)
     half, flat = theta[READ:].double(), x[:, 0]
     if model is None:
         T = FAMILIES[family].sufficient(flat)
-        parts = flat[READ:].split(2000)
-        mean = torch.cat([FAMILIES[family].posterior(part, points=501)[0] for part in parts])
+        mean = posterior_mean(FAMILIES[family], flat[READ:])
         read = None if T.shape[-1] > 1 else _short(
             (read_off(T, theta) - theta[READ:]).square().mean())
         hand = torch.stack([flat.mean(-1), flat.abs().log().mean(-1)], -1)
@@ -276,10 +287,10 @@ def unidentified(model: MetaVAE) -> dict[str, float]:
     with torch.no_grad():
         q = model.infer(context, x)
     chosen = (theta >= -5) & (theta <= 5)
-    m, v = q.mean[chosen][..., 0], q.variance[chosen][..., 0]
+    m = q.mean[chosen][..., 0]
     truth = theta[chosen][:, None].expand_as(m)
     pair = torch.stack([m.flatten(), truth.flatten()])
-    divergence = 0.5 * (m.square() + v - 1 - v.log())
+    divergence = kl(q, standard_normal_like(q))[chosen]
     return {"error": _short((m - truth).square().mean()),
             "correlation": _short(torch.corrcoef(pair)[0, 1].nan_to_num()),
             "divergence": _short(divergence.mean())}

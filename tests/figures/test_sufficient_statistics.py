@@ -1,4 +1,4 @@
-"""Scores against closed forms and scipy, the record against its plan, figures against their data."""
+"""Scores against closed forms and scipy, a record against its plan, figures against their data."""
 
 import json
 import math
@@ -88,7 +88,7 @@ def test_the_gap_is_the_divergence_from_the_exact_posterior(family):
     moved = DiagonalGaussian(best.mean + 0.3, best.log_variance - 0.5)
     for q in (best, moved):
         gap = p.log_evidence - scores.bound(family, x, q)
-        grid = scores.LATENTS
+        grid = scores.LATENTS.axis
         log_q = torch.distributions.Normal(q.mean, q.stddev).log_prob(grid)
         log_p = scores.unnormalised(family, FAMILIES[family].sufficient(x.double()), grid, D)
         terms = log_q.exp() * (log_q - (log_p - p.log_evidence[:, None]))
@@ -225,9 +225,14 @@ def test_readings_are_in_units_of_the_exact_posterior(rows):
 
 
 def test_estimates_stand_beside_the_exact_ones(rows):
-    fig, data = figures.reason_figure(rows, torch.ones(2, scores.PLACES))
-    assert len(fig.axes) == 2 and min(data["parameter"]) >= 0.3
-    assert len(data["single"]["error"]) == 2
+    moved = torch.tensor([[2.0], [0.3]]).expand(2, scores.PLACES)
+    fig, data = figures.reason_figure(rows, moved)
+    places = len(data["parameter"])
+    assert len(fig.axes) == 2 and min(data["parameter"]) >= 0.3 and max(data["parameter"]) <= 4
+    narrow = data["exact, narrow prior about 1.4"]
+    assert narrow["estimate"] == [2.0] * places
+    assert narrow["error"] == pytest.approx([0.3] * places)
+    assert data["single"]["error"] == [[1.0] * places] * 2
 
 
 def test_a_sample_is_drawn_with_what_is_said_of_it():
