@@ -1,7 +1,7 @@
 """What the codes of a generative model are worth: labels read off them, and how far they move.
 
-The two measurements of Wu et al. (2020) on transformed images. A code is the mean of q(z | x, D)
-for a context D of images under the same transformation. *Accuracy*: of a logistic regression
+The two measurements of Wu et al. (2020) on transformed images. A code is the mean of q(z | x, S)
+for a context S of images under the same transformation. *Accuracy*: of a logistic regression
 (scikit-learn's defaults) from codes to labels. Where it is fitted decides what it says: fitted on
 codes of the very transformation that it is tested on, as in the paper, it asks whether classes are
 apart there; fitted on transformations that the model was trained on and tested on others, it asks

@@ -1,10 +1,10 @@
 r"""Boxes on inclined planes: the simulators of Wu et al. (2020), after an example of Pyro.
 
-A task is a plane of length L (metres) and angle A. Every box on it has a friction of its own and
+A task is a plane of length d (metres) and angle A. Every box on it has a friction of its own and
 slides down, or stays where it is,
 
 .. math:: \mu \sim U(10^{-4}, 1), \qquad a = g (\sin A - \mu \cos A), \qquad
-          t = \sqrt{2 L / a} + \varepsilon \;\; \text{if } a > 0, \qquad
+          t = \sqrt{2 d / a} + \varepsilon \;\; \text{if } a > 0, \qquad
           \varepsilon \sim N(0, 0.02^2).
 
 What is observed has two features: does the box slide, and the time if it does (0 if not). The
@@ -14,18 +14,18 @@ default, because it is what the steps approximate and what the exact answers inv
 script's.
 The paper describes contexts of observations, the script's hold true frictions: `pairs`.
 
-The exact answer, for one plane. The friction that gives the time T is
-:math:`\mu(T) = \tan A - 2 L / (g \cos A \, T^2)`, so that a uniform friction has density
-:math:`4 L / (g \cos A \, T^3)` in T, and the posterior is an integral over the window of times that
+The exact answer, for one plane. The friction that gives the time t without noise is
+:math:`\mu(t) = \tan A - 2 d / (g \cos A \, t^2)`, so that a uniform friction has density
+:math:`4 d / (g \cos A \, t^3)` in t, and the posterior is an integral over the window of times that
 the noise leaves open. Of a box that stays it is known that :math:`\mu > \tan A`, and no more.
 
-What a context of observations tells, without L and A. Accelerations :math:`2 L / t^2` are uniform
+What a context of observations tells, without d and A. Accelerations :math:`2 d / t^2` are uniform
 between those of the least and the greatest friction: the context has both ends of them, in units
-of L, and the share that stays is :math:`1 - \tan A`. So the friction of a box is its rank among
+of d, and the share that stays is :math:`1 - \tan A`. So the friction of a box is its rank among
 the boxes of the context, but for the noise, whatever the plane; and S observations tell the ends to
 about one part in S. `given_context` integrates over all planes of the family.
 
-The paper claims a squared error below .001 from 20 to 70 degrees. With L and A known, the least
+The paper claims a squared error below .001 from 20 to 70 degrees. With d and A known, the least
 expected error (`floor`) is .021 at 20 degrees, .006 at 30, .002 at 35, and .012 on 2 metres at 70.
 """
 
@@ -120,7 +120,7 @@ def time(mu: Tensor, length: Tensor, angle: Tensor, step: float | None = None) -
     a = (G * (turn.sin() - mu * turn.cos())).clamp_min(0)
     if step is None:
         return (2 * length / a).sqrt()
-    # after n steps the box is at a dt^2 n (n - 1) / 2: the first n for which that is L
+    # after n steps the box is at a dt^2 n (n - 1) / 2: the first n for which that is d
     return step * ((1 + (1 + 8 * length / (a * step**2)).sqrt()) / 2).ceil()
 
 
@@ -197,7 +197,7 @@ def floor(length: Tensor, angle: Tensor, nodes: int = 24) -> Tensor:
 def given_context(
     context: Tensor, x: Tensor, cells: int = 24
 ) -> tuple[Tensor, Tensor]:
-    """p(mu | x, D) where length and angle are unknown, uniform on `FAMILY`: the most that a context
+    """p(mu | x, S) where length and angle are unknown, uniform on `FAMILY`: the most that a context
     of observations allows.
 
     The integral over planes is the midpoint rule on cells x cells rectangles, around the planes
@@ -231,7 +231,7 @@ def given_context(
             high = (likely.amax(0) + 1.5 * size).minimum(family[1])
             power = min(1.0, 4 * power)
     mean, variance, evidence = posterior(x, length[:, None], angle[:, None])
-    # p(L, A | D, x) is proportional to p(D | L, A) p(x | L, A)
+    # p(d, A | S, x) is proportional to p(S | d, A) p(x | d, A)
     weight = (log_p[:, None] + evidence).softmax(0)
     mean, variance = mean.nan_to_num(), variance.nan_to_num()
     whole = (weight * mean).sum(0)

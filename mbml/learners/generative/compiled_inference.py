@@ -3,9 +3,9 @@ r"""Compiled inference across simulators (Le, Baydin and Wood 2017; Wu et al. 20
 Where every generative model is a simulator that can be run, its latents are known while training.
 So the encoder is trained on pairs: no likelihood is evaluated and nothing is drawn from q,
 
-.. math:: \min E_i \, E_{p_i(x, z)} \big[ -\log q(z \mid x, D_i) \big],
+.. math:: \min E_i \, E_{p_i(x, z)} \big[ -\log q(z \mid x, S_i) \big],
 
-which is, up to a constant, the average divergence KL(p_i(z | x) || q(z | x, D_i)) of the exact
+which is, up to a constant, the average divergence KL(p_i(z | x) || q(z | x, S_i)) of the exact
 posterior from the answer: the other direction than in a bound, so that q covers the posterior. The
 least loss that a context can bring about is the entropy of z given x and the simulator.
 
@@ -73,7 +73,7 @@ class CompiledInference(GenerativeLearner):
         return gaussian(self.encoder(context, x, alike=not self.paired))
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
-        """-log q(z | x, D), averaged over the query points.
+        """-log q(z | x, S), averaged over the query points.
 
         Raises:
             ValueError: if the episodes do not say with which latents they were simulated.

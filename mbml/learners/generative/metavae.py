@@ -1,12 +1,12 @@
 r"""The MetaVAE: one encoder for many generative models (Wu et al. 2020).
 
 Each of N training data sets has a generative model of its own, a decoder p_i(x | z) and the prior
-z ~ N(0, I). What they share is the inference: one encoder sees a point and a sample D of the data
-set that it comes from. Its objective, the Meta-ELBO, is the sum of the models' bounds,
+z ~ N(0, I). What they share is the inference: one encoder sees a point and a context S, a sample of
+the data set that it comes from. Its objective, the Meta-ELBO, is the sum of the models' bounds,
 
-.. math:: \sum_{i=1}^{N} E_{x \sim D_i} \Big[ E_{q(z \mid x, D_i)} \log p_i(x \mid z)
-          - KL(q(z \mid x, D_i) \,\|\, N(0, I)) \Big], \qquad
-          q(z \mid x, D) = r\Big(x, \frac{1}{|D|} \sum_{x' \in D} h(x')\Big).
+.. math:: \sum_{i=1}^{N} E_{x, S \sim D_i} \Big[ E_{q(z \mid x, S)} \log p_i(x \mid z)
+          - KL(q(z \mid x, S) \,\|\, N(0, I)) \Big], \qquad
+          q(z \mid x, S) = g\Big(x, \frac{1}{|S|} \sum_{x' \in S} h(x')\Big).
 
 For a data set never seen there is no decoder, and `infer` needs none. With one data set, and an
 encoder that is blind to the context, it is the VAE.
@@ -113,7 +113,7 @@ class MetaVAE(Observed):
         return self.posterior(self.encoder(context, x, context_size))
 
     def posterior(self, out: Tensor) -> DiagonalGaussian:
-        """q(z | x, D) from what the encoder gives."""
+        """q(z | x, S) from what the encoder gives."""
         return gaussian(out)
 
     def log_likelihood(self, x: Tensor, z: Tensor, task: Tensor | None = None) -> Tensor:

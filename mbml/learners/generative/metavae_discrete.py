@@ -1,11 +1,11 @@
 r"""The MetaVAE of a latent with K values, summed exactly: clustering as inference (Wu et al. 2020).
 
 A mixture is a generative model whose latent is the component that a point comes from. One encoder
-learns to cluster mixtures it has never seen, from a point and a sample of its mixture; the bound on
-a point of training mixture i needs no draw,
+learns to cluster mixtures it has never seen, from a point and a sample S of its mixture; the bound
+on a point of training mixture i needs no draw,
 
-.. math:: \sum_{k=1}^{K} q(k \mid x, D) \Big[ \log p_i(x \mid k) + \log \tfrac{1}{K}
-          - \log q(k \mid x, D) \Big].
+.. math:: \sum_{k=1}^{K} q(k \mid x, S) \Big[ \log p_i(x \mid k) + \log \tfrac{1}{K}
+          - \log q(k \mid x, S) \Big].
 
 It stands beside the MetaVAE and not inside it as an option, because all that differs is here: what
 the posterior is, and that the expectation is a sum. The decoder of a mixture is a table of K means,

@@ -24,8 +24,8 @@ As the baseline of Wu et al. (2020) it differs in their public code, in two ways
 here, off by default. `whole_kl`: each point bears the whole divergence of c (they divide the other
 terms by :math:`|D|` and add it undivided), which over-regularises c by that factor; on NORB theirs
 is that of p(z | c) from N(0, I) instead, and c is not regularised at all. `sampled_codes`: codes
-are extracted with a draw of c. Their settings on MNIST: c of 300, z of 40, hidden layers of 400, sets
-of 100, Adam with learning rate 0.0002; of accuracies their paper prints none for this model
+are extracted with a draw of c. Their settings on MNIST: c of 300, z of 40, hidden layers of 400,
+sets of 100, Adam with learning rate 0.0002; of accuracies their paper prints none for this model
 (its Figure 7 has curves).
 """
 

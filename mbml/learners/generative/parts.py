@@ -1,13 +1,13 @@
 r"""What the models of unlabelled data sets share.
 
 A likelihood of what is observed given what a decoder says; a Gaussian read off a network's output;
-the summary of a context, which is the mean of a network's features over the points of the context
+the summary of a context S, which is the mean of a network's features over the points of the context
 and of nothing else,
 
-.. math:: h(D) = \frac{1}{|D|} \sum_{x \in D} f(x).
+.. math:: r = \frac{1}{|S|} \sum_{x \in S} h(x).
 
 The mean forgets how many points it is of. A context of one point is therefore allowed, and its
-summary is that of the point, f(x); but a network behind the summary that was trained with contexts
+summary is that of the point, h(x); but a network behind the summary that was trained with contexts
 of ten answers to it with the confidence of ten.
 """
 
@@ -258,5 +258,5 @@ class MetaEncoder(nn.Module):
             context = torch.cat([context, behind], dim=-1)
         if self.statistic is None:
             return self.encoder(x)
-        # r(x, 1/|D| sum_{x' in D} h(x'))
+        # g(x, 1/|S| sum_{x' in S} h(x'))
         return self.encoder(x, summaries(self.statistic(context), size, x.shape[1]))
