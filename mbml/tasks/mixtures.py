@@ -2,8 +2,8 @@ r"""Mixtures of two Gaussians in the plane: clustering as inference (Wu et al. 2
 
 A task is a mixture, of which a learner sees unlabelled points,
 
-.. math:: m_0, m_1 \sim U(-5, 5)^2, \qquad z \sim \text{Bernoulli}(1/2), \qquad
-          x \mid z \sim N(m_z, 0.1 \, I).
+.. math:: \mu_0, \mu_1 \sim U(-5, 5)^2, \qquad z \sim \text{Bernoulli}(1/2), \qquad
+          x \mid z \sim N(\mu_z, 0.1 \, I).
 
 The paper gives no dimension and no code for this experiment; its errors are 27.9% for a VAE trained
 on one mixture, and 21.2, 15.8 and 9.9% for a meta-encoder trained on 10, 20 and 50.
@@ -13,11 +13,12 @@ standard deviation, its error is :math:`\Phi(-d / 2s)`, .6% on average. Without 
 on the context of each mixture comes close. What component is called 1 is anybody's choice, so
 errors are up to relabelling, mixture by mixture.
 
-Components hardly ever overlap. The VAE errs because it has learned one division of the plane: of
+Components seldom overlap. The VAE errs because it has learned one division of the plane: of
 a mixture that it has not seen, both components often lie on one side, and all points are then in
 one cluster, an error of a half. For every half-plane the error on every mixture is known:
-with :math:`a_k = \Phi((w^\top m_k - b) / s)`, w of length 1, the share of component k inside, it is
-:math:`(1 - |a_1 - a_0|) / 2`. Of a line through the middle both lie on one side half of the time.
+with :math:`a_k = \Phi((w^\top \mu_k - b) / s)`, w of length 1, the share of component k inside, it
+is :math:`(1 - |a_1 - a_0|) / 2`. Of a line through the middle both lie on one side half of the
+time.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def half_plane_error(means: Tensor, normal: Tensor, offset: Tensor | float) -> T
     """
     length = normal.norm(dim=-1)[..., None]
     projected = (means * normal[..., None, :]).sum(-1)
-    # a_k = Phi((w'm_k - b) / s |w|),  min(e, 1 - e) with e = (1 + a_0 - a_1) / 2
+    # a_k = Phi((w'mu_k - b) / s |w|),  min(e, 1 - e) with e = (1 + a_0 - a_1) / 2
     away = projected - torch.as_tensor(offset)[..., None]
     inside = torch.special.ndtr(away / (STDDEV * length))
     return (1 - (inside[..., 1] - inside[..., 0]).abs()) / 2
@@ -111,7 +112,7 @@ def half_plane_error(means: Tensor, normal: Tensor, offset: Tensor | float) -> T
 
 def half_plane(means: Tensor) -> tuple[Tensor, Tensor]:
     """The best half-plane for a mixture, w and b: `[..., 2, 2] -> [..., 2], [...]`."""
-    # halfway between the means: w = m_1 - m_0,  b = w'(m_0 + m_1) / 2
+    # halfway between the means: w = mu_1 - mu_0,  b = w'(mu_0 + mu_1) / 2
     w = means[..., 1, :] - means[..., 0, :]
     return w, (w * means.mean(-2)).sum(-1)
 
