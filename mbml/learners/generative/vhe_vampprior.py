@@ -4,9 +4,9 @@ Instead of N(0, I), the prior of a set's latent is a mixture of the answers of t
 itself to K sets of pseudo-points that are learned,
 
 .. math:: p(c) = \frac{1}{K} \sum_{k=1}^{K} q(c \mid U_k), \qquad
-          KL(q(c \mid D) \,\|\, p(c)) \approx \frac{1}{L} \sum_l \log q(c_l \mid D) - \log p(c_l),
+          KL(q(c \mid S) \,\|\, p(c)) \approx \frac{1}{L} \sum_l \log q(c_l \mid S) - \log p(c_l),
 
-with c_l from q(c | D). A mixture has no divergence in closed form, so this one carries Monte Carlo
+with c_l from q(c | S). A mixture has no divergence in closed form, so this one carries Monte Carlo
 noise and may be negative in a draw. All else is as in `mbml.learners.generative.homoencoder`,
 including what the public code of Wu et al. (2020) does otherwise.
 
@@ -82,6 +82,6 @@ class VampPriorHomoencoder(Homoencoder):
             return (-0.5 * (squares + constant)).logsumexp(-1) - math.log(len(m))
 
     def divergence(self, q: DiagonalGaussian, c: Tensor) -> Tensor:
-        """KL(q(c | D) || p(c)) by the draws of c: `[B, P, C]`, `[L, B, P, C] -> [B, P]`."""
-        # 1/L sum_l log q(c_l | D) - log p(c_l)
+        """KL(q(c | S) || p(c)) by the draws of c: `[B, P, C]`, `[L, B, P, C] -> [B, P]`."""
+        # 1/L sum_l log q(c_l | S) - log p(c_l)
         return (q.log_prob(c) - self.log_prior(c)).mean(0)
