@@ -1,4 +1,4 @@
-"""Figures of the chapter on clustering: how encoders divide the plane, and how often they are wrong."""
+"""Figures of the chapter on clustering: how encoders divide the plane, how often they are wrong."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The trainings behind the chapter on clustering: a VAE of one mixture and MetaVAEs of 10, 20 and 50
-on ten seeds, all judged on the same thousand mixtures that none has seen, and the record of them.
+"""The trainings behind the chapter on clustering: a VAE of one mixture and MetaVAEs of 10, 20 and
+50 on ten seeds, all judged on the same thousand mixtures that none has seen, and their record.
 
     python -m mbml.figures.clustering_record results/figures/clustering.json
 
@@ -101,7 +101,7 @@ def unseen(count: int | None = None) -> tuple[Episodes, Tensor]:
 
 @torch.no_grad()
 def logits(model: DiscreteMetaVAE, episodes: Episodes, context: int | None = None) -> Tensor:
-    """What a model says of the query points, `[B, Q, 2]`, given so many points of context, or all."""
+    """What a model says of the query points, `[B, Q, 2]`, given so many points of context or all."""
     return model.infer(episodes.support.x[:, :context], episodes.query.x).logits
 
 

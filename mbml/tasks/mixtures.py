@@ -85,7 +85,7 @@ def bayes_assignment(means: Tensor, x: Tensor) -> Tensor:
 
 def posterior_logits(means: Tensor, x: Tensor) -> Tensor:
     """log p(z | x) for known means up to a number a point: `[B, 2, 2], [B, Q, 2] -> [B, Q, 2]`."""
-    # -|x - m_z|^2 / 2 s^2
+    # -|x - mu_z|^2 / 2 s^2
     return -torch.cdist(x, means).square() / (2 * STDDEV**2)
 
 

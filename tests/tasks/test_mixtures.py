@@ -35,6 +35,15 @@ def test_the_assignment_is_the_likelier_component():
     assert torch.equal(mixtures.bayes_assignment(means, x), likelier)
 
 
+def test_exact_probabilities_are_those_of_the_densities():
+    means = close(3)
+    x, _ = Mixtures().points(means, 7, generator(1))
+    normal = torch.distributions.Normal(means[:, None], mixtures.STDDEV)
+    densities = normal.log_prob(x[:, :, None]).sum(-1).exp()
+    expected = densities / densities.sum(-1, keepdim=True)
+    assert_close(mixtures.posterior_logits(means, x).softmax(-1), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_the_mean_bayes_error_is_the_integral_over_differences():
     # the difference of two coordinates has density (10 - |u|) / 100
     u = torch.linspace(-10, 10, 401, dtype=torch.float64)

@@ -190,7 +190,7 @@ def summaries(features: Tensor, size: int | None = None, points: int = 1) -> Ten
         ValueError: if a context is to have more points than there are.
     """
     if size is None:
-        # h = 1/S sum_s f(x_s)
+        # r = 1/|S| sum_{x in S} h(x)
         return features.mean(1, keepdim=True)
     B, S = features.shape[:2]
     if size > S:
