@@ -1,10 +1,10 @@
 r"""How well an encoder tells the parameter of a family, beside the exact posterior.
 
-Of a vector x of D draws all three training families need one number, the mean t of a function of
-the draws (`T` in the code), and with z ~ N(0, 1)
+Of a vector x of D draws all three training families need one number, the mean :math:`\bar t` of a
+function of the draws (`T` in the code), and with z ~ N(0, 1)
 
-.. math:: \log p(x \mid z) = D\, h(t, z) + \text{const}, \qquad
-          h = -\tfrac12 (t - z)^2 \ \text{or, for the exponential,}\ z - t e^z .
+.. math:: \log p(x \mid z) = D\, h(\bar t, z) + \text{const}, \qquad
+          h = -\tfrac12 (\bar t - z)^2 \ \text{or, for the exponential,}\ z - \bar t e^z .
 
 So the exact posterior is a grid over z, and the bound that an encoder reaches, E_q log p(x | z) -
 KL(q || N(0, 1)), has a closed form for a Gaussian q. The constant cancels in the gap between them.
@@ -107,7 +107,8 @@ def bound(family: str, x: Tensor, q: DiagonalGaussian) -> Tensor:
 
 
 def posterior_mean(family: Family, x: Tensor, prior: dist.Distribution | None = None) -> Tensor:
-    """Exact, of the parameter given each vector `[N, D]`, by parts: `[N]`."""
+    """The exact posterior mean of the parameter given each vector, `[N, D] -> [N]`."""
+    # a few vectors at a time: a density takes [n, points] for each of the D draws
     return torch.cat([family.posterior(part, prior, points=501)[0] for part in x.split(2000)])
 
 
@@ -185,7 +186,8 @@ def under(centre: float, width: float) -> Tensor:
     """Mean estimate and mean squared error of exp(E z) for the rate of an exponential, at the
     places of its curve, by the exact posterior under z ~ N(centre, width^2): `[2, PLACES]`.
 
-    As of `Family.posterior`, of the middle 1 - 1e-9 of the prior: a place beyond it is not served.
+    The integral is over the middle 1 - 1e-9 of the prior, as in `Family.posterior`: no estimate
+    lies beyond.
     """
     _, x, theta = tests("exponential")
     of_logarithm = replace(FAMILIES["exponential"], density=lambda z: dist.Exponential(z.exp()))
@@ -286,7 +288,8 @@ def unidentified(model: MetaVAE) -> dict[str, float]:
     context, x, theta = tests("gaussian")
     with torch.no_grad():
         q = model.infer(context, x)
-    chosen = (theta >= -5) & (theta <= 5)
+    family = FAMILIES["gaussian"]
+    chosen = (theta >= family.low) & (theta <= family.high)
     m = q.mean[chosen][..., 0]
     truth = theta[chosen][:, None].expand_as(m)
     pair = torch.stack([m.flatten(), truth.flatten()])
