@@ -196,6 +196,7 @@ def calibration_figure(scores: Mapping[str, Tensor], level: float,
         top.plot(list(given), list(given.values()), "D", color=COLOURS["exact"], fillstyle="none",
                  markersize=7, label="exact, plane unknown")
     top.plot(angle, above["nll"], "o-", label="learned", **LEARNED)
+    # room for the legend
     top.set(ylabel="NLL above exact (nats)", ylim=(None, 1.25 * top.get_ylim()[1]))
     top.legend(loc="upper right")
     bottom.axhline(level, color=COLOURS["prior"], lw=1.2, ls=":")

@@ -54,8 +54,8 @@ def text(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Mean over seeds and half-width of its interval, by Student's t; nan for one seed."""
     n = len(values)
-    # t_{n-1} s / sqrt(n)
     if n == 1:
         return float(values[0]), math.nan
+    # t_{n-1} s / sqrt(n)
     half = stats.t.ppf(0.5 + level / 2, n - 1) * np.std(values, ddof=1) / n**0.5
     return float(np.mean(values)), float(half)

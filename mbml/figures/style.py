@@ -23,7 +23,8 @@ STYLE = "mbml.figures.mbml"  # mbml.mplstyle beside this file, by the name matpl
 WIDTH = 6.4  # inches
 
 # Okabe and Ito's hues, darkened until each stands out from white by 3:1 (WCAG 1.4.11) and chosen
-# so that any two differ under each of the three colour blindnesses (tests/figures/test_style.py).
+# so that those which one figure is likely to compare differ under each of the three colour
+# blindnesses (tests/figures/test_style.py).
 # Methods that stand for one idea share a hue; the first of a group has the pure one.
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("#B54500", ("versa",)),
