@@ -86,9 +86,11 @@ def test_the_kept_record_follows_the_plan_and_its_choice_from_its_trials():
     kept = json.loads((results.place() / "figures" / "platipus-trials.json").read_text())
     assert kept["plan"] == trials.PLAN and list(kept["trials"]) == list(trials.METHODS)
     for method, rows in kept["trials"].items():
-        first, second = rows[:12], rows[12:]
-        assert [row["settings"] for row in first] == trials.settings_to_try(method)
-        assert {(row["updates"], row["seed"]) for row in first} == {(1000, trials.TRIAL_SEEDS[0])}
+        tried = trials.settings_to_try(method)
+        first, second = rows[: len(tried)], rows[len(tried) :]
+        assert [row["settings"] for row in first] == tried
+        assert {row["updates"] for row in first} == {trials.PLAN["updates"]}
+        assert {row["seed"] for row in first} == {trials.TRIAL_SEEDS[0]}
         best = [s for s in trials.ranked(first)[: trials.PLAN["best"]] for _ in trials.TRIAL_SEEDS]
         assert [row["settings"] for row in second] == best
         assert [row["seed"] for row in second] == list(trials.TRIAL_SEEDS) * trials.PLAN["best"]

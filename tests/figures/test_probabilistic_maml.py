@@ -63,7 +63,8 @@ def test_planes_lay_the_first_coordinate_along_the_horizontal_axis():
     outlines = [c for c in second.collections if c.get_paths()][1:]
     paths = [c.get_paths()[0].vertices for c in outlines]
     spans = [path.max(0) - path.min(0) for path in paths]
-    assert spans[0] == pytest.approx([0, 5], abs=1e-6) and spans[1] == pytest.approx([5, 0], abs=1e-6)
+    assert spans[0] == pytest.approx([0, 5], abs=1e-6)
+    assert spans[1] == pytest.approx([5, 0], abs=1e-6)
     (circle,) = first.patches
     assert circle.get_center() == pytest.approx((0.5, 0.2)) and circle.get_radius() == 1.0
     marked = {c.get_marker(): list(c.get_xdata()) for c in first.lines}
