@@ -56,7 +56,7 @@ SETTINGS: dict[str, Any] = {
     "precision": "bf16-mixed",  # sums of products in 16 bits; codes are computed in 32
     "train_images": 10_000, "test_images": 10_000, "moved_images": 1000,
 }
-#: A data set of toys has 810 to 4,860 images, one of MNIST 60,000.
+#: A data set of toys has 810 to 2,430 images, one of MNIST 60,000.
 STEPS = {"mnist": 3000, "ten-digits": 3000, "toys": 1000, "norb": 1000}
 PUBLISHED = "-published"
 UNMOVED = {"rotation": 0, "scale": 1.0, "shear": 0}
