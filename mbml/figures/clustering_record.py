@@ -101,7 +101,7 @@ def unseen(count: int | None = None) -> tuple[Episodes, Tensor]:
 
 @torch.no_grad()
 def logits(model: DiscreteMetaVAE, episodes: Episodes, context: int | None = None) -> Tensor:
-    """What a model says of the query points, `[B, Q, 2]`, given so many points of context or all."""
+    """What a model says of the query points, `[B, Q, 2]`, given so many of the context, or all."""
     return model.infer(episodes.support.x[:, :context], episodes.query.x).logits
 
 
