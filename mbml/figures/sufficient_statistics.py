@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mbml.distributions import DiagonalGaussian
+from mbml.figures.records import interval
 from mbml.figures.style import look, styled, subplots
 from mbml.figures.sufficient_statistics_scores import ENDS, by_model, grid
 from mbml.tasks.exponential_families import FAMILIES, TRAINING
@@ -155,7 +156,7 @@ READERS = {"Gaussians": ("alike", "gaussian"), "log-normals": ("alike", "log-nor
            "exponentials": ("alike", "exponential"), "all three": ("alike", "all"),
            "all, longer": ("longer", "all"), "all, no context": ("invariant", "all"),
            "untrained": ("untrained", "all")}
-_MARKERS = ("o", "^", "v", "D", "<", "s", "x")
+_MARKERS = ("o", "^", "v", "D", "<", "s", "X")
 _HUES = (*(look(name)["color"] for name in ("bmaml", "abml", "r2d2")),
          META["color"], META["color"], POOLED["color"], look("chance")["color"])
 
@@ -167,17 +168,24 @@ def reading(rows: Sequence[Mapping[str, Any]], reader: str, family: str, score: 
                          if row.get("kind") == kind and row["family"] == trained_on])
 
 
+def stated(values: Tensor) -> str:
+    """Mean over seeds `[seeds]` and half-width of its 95% interval; of one seed the value alone."""
+    mean, half = interval(values.tolist())
+    return f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ± {half:.3f}"
+
+
 @styled()
 def unseen_figure(rows: Sequence[Mapping[str, Any]], score: str = "fixed",
                   readers: Sequence[str] = tuple(READERS)) -> tuple[Figure, dict[str, Any]]:
     """Error of the parameter as read off the learned statistics, over that of the exact posterior
-    mean: six families from above, models side by side, a mark a seed.
+    mean: six families from above, models side by side, a small mark a seed and a large one their
+    mean.
 
     Args:
         rows: of a record.
         score: "fixed" or "read".
     """
-    fig, ax = subplots(height=6.2)
+    fig, ax = subplots(height=6.8)
     data: dict[str, Any] = {}
     reference = next(row for row in rows if row.get("method") == "statistic")["readings"]
     for i, family in enumerate(FAMILIES):
@@ -185,9 +193,11 @@ def unseen_figure(rows: Sequence[Mapping[str, Any]], score: str = "fixed",
         for k, name in enumerate(readers):
             ratio = reading(rows, name, family, score) / reference[family]["exact"]
             place = list(READERS).index(name)
-            y = torch.full_like(ratio, i + (k - (len(readers) - 1) / 2) * 0.12)
-            ax.plot(ratio, y, _MARKERS[place], markersize=4.5, alpha=0.75, color=_HUES[place],
-                    label=name if i == 0 else None)
+            y = i + (k - (len(readers) - 1) / 2) * 0.125
+            ax.plot(ratio, torch.full_like(ratio, y), ".", markersize=5.5, alpha=0.5,
+                    markeredgewidth=0, color=_HUES[place])
+            ax.plot([ratio.mean()], [y], _MARKERS[place], markersize=6, color=_HUES[place],
+                    markeredgecolor="white", markeredgewidth=0.6, label=name if i == 0 else None)
             data[family][name] = ratio.tolist()
         if i:
             ax.axhline(i - 0.5, color="#DDDDDD", linewidth=1)

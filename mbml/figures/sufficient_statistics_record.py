@@ -2,10 +2,10 @@
 
     python -m mbml.figures.sufficient_statistics_record results/figures/sufficient-statistics.json
 
-trains what is not in the file yet: for each of three families, on ten seeds, a MetaVAE, the same
-encoder without a context, and a VAE of one data set; on fewer seeds, encoders that treat the draws
-alike, with and without a context, also for all three families together, and a MetaVAE with decoders
-of its own. It writes the file after each.
+trains what is not in the file yet, on ten seeds: for each of three families a MetaVAE, the same
+encoder without a context, and a VAE of one data set; encoders that treat the draws alike, with and
+without a context, also for all three families together; and a MetaVAE with decoders of its own. It
+writes the file after each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mbml.nets.mlp import MLP
 from mbml.tasks.data_sets import DataSets
 from mbml.tasks.exponential_families import FAMILIES, TRAINING, FamilyTasks
 
-SEEDS, FEWER = 10, 2  # of the trainings, and of those that only explain
+SEEDS = 10  # of all but the one model that is trained for longer
 SINGLE = {"gaussian": -1.2, "log-normal": -0.5, "exponential": 1.4}  # Wu et al., Figure 3
 KINDS = ("meta", "pooled", "single")
 #: Controls of the context: pairs with and without, of which the second treat all draws alike.
@@ -186,15 +186,13 @@ def make(**what: Any) -> dict[str, Any]:
 
 
 def every(seeds: int = SEEDS) -> list[dict[str, Any]]:
-    """What a record holds: references, models of one family on all seeds, the rest on `FEWER`."""
+    """What a record holds: references, all models on all seeds, and one that is trained longer."""
     references = [{"method": method} for method in ("mle", "exact", "uniform", "statistic")]
-    rest = [{"kind": kind, "family": family, "seed": seed} for seed in range(min(FEWER, seeds))
-            for kind, family in [*product(ALIKE, ("all", *TRAINING)), ("untrained", "all"),
-                                 ("free", "gaussian")]]
+    trainings = [*product(KINDS, TRAINING), *product(ALIKE, (*TRAINING, "all")),
+                 ("untrained", "all"), ("free", "gaussian")]
     models = [{"kind": kind, "family": family, "seed": seed}
-              for seed in range(seeds) for family in TRAINING[::-1] for kind in KINDS]
-    longer = {"kind": "longer", "family": "all", "seed": 0}
-    return [*references, *rest[:10], *models, longer, *rest[10:]]
+              for seed in range(seeds) for kind, family in trainings]
+    return [*references, *models, {"kind": "longer", "family": "all", "seed": 0}]
 
 
 if __name__ == "__main__":

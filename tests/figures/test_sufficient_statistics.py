@@ -14,7 +14,7 @@ from mbml.distributions import DiagonalGaussian
 from mbml.figures import sufficient_statistics as figures
 from mbml.figures import sufficient_statistics_record as trainings
 from mbml.figures import sufficient_statistics_scores as scores
-from mbml.figures.records import completed
+from mbml.figures.records import completed, text
 from mbml.tasks.exponential_families import FAMILIES, TRAINING, FamilyTasks
 
 D = 20
@@ -113,6 +113,11 @@ def test_a_model_that_knows_the_posterior_scores_as_the_posterior_does(small):
     assert mle["error"] == pytest.approx(wrong.tolist(), rel=1e-3)
     assert scores.under(0.0, 1.0)[1].tolist() == pytest.approx(
         scores.curves("exponential", "exact")["error"], rel=1e-3)
+    # under a prior that knows better than any draws
+    estimate, wrong = scores.under(math.log(1.4), 1e-3)
+    assert_close(estimate, torch.full_like(estimate, 1.4), rtol=1e-3, atol=0)
+    away = (1.4 - scores.grid("exponential")).square().double()
+    assert_close(wrong, away, rtol=0, atol=5e-3)
     uniform = scores.curves("exponential", "uniform")["estimate"]
     assert 0.5 < min(uniform) and max(uniform) < 3
 
@@ -184,12 +189,37 @@ def test_a_row_holds_what_its_model_is_asked(small, tmp_path):
     json.dumps(rows, allow_nan=False)
 
 
-def test_the_kept_record_is_whole():
+def test_the_untrained_model_is_the_one_of_three_families_before_its_training(small, monkeypatch):
+    monkeypatch.setattr(trainings, "fit", lambda *_, **__: None)
+    rows = [trainings.record(kind, "all", 1) for kind in ("untrained", "alike")]
+    assert rows[0]["readings"] == rows[1]["readings"]
+
+
+def test_the_kept_record_is_whole_and_as_it_is_written():
     path = results.place() / "figures" / "sufficient-statistics.json"
     kept = json.loads(path.read_text(encoding="utf-8"))
     assert kept["settings"] == trainings.SETTINGS
-    for one in trainings.every():
-        assert any(one.items() <= row.items() for row in kept["rows"]), one
+    wanted = trainings.every()
+    asked = [{k: row[k] for k in one} for one, row in zip(wanted, kept["rows"], strict=True)]
+    assert asked == wanted
+    assert path.read_text(encoding="utf-8") == text(trainings.SETTINGS, kept["rows"])
+    # what needs no training is made again in a second
+    row = next(row for row in kept["rows"] if row.get("method") == "mle")
+    for name, found in trainings.make(method="mle")["curves"].items():
+        for score, values in found.items():
+            assert row["curves"][name][score] == pytest.approx(values, rel=2e-3, abs=1e-4)
+
+
+def test_every_model_is_trained_on_every_seed_and_one_for_longer():
+    found: dict[tuple[str, str], list[int]] = {}
+    for one in trainings.every(3):
+        if "kind" in one:
+            found.setdefault((one["kind"], one["family"]), []).append(one["seed"])
+    assert found.pop(("longer", "all")) == [0]
+    assert set(found) == {
+        *((kind, name) for kind in (*trainings.KINDS, *trainings.ALIKE) for name in TRAINING),
+        ("alike", "all"), ("invariant", "all"), ("untrained", "all"), ("free", "gaussian")}
+    assert all(seeds == [0, 1, 2] for seeds in found.values())
 
 
 @pytest.fixture(scope="module")
@@ -218,10 +248,18 @@ def test_curves_show_every_seed_and_the_training_range(rows):
 
 
 def test_readings_are_in_units_of_the_exact_posterior(rows):
-    _, data = figures.unseen_figure(rows)
+    fig, data = figures.unseen_figure(rows)
     assert set(data) == set(FAMILIES) and data["beta"]["all three"] == [4.0, 4.0]
+    seeds, mean = fig.axes[0].lines[:2]  # of the first reader: a mark a seed, and one for the mean
+    assert seeds.get_xdata().tolist() == [4.0, 4.0] and float(mean.get_xdata()[0]) == 4.0
     _, data = figures.unseen_figure(rows, "read", ["all three"])
     assert data["beta"] == {"all three": [2.0, 2.0]}
+
+
+def test_a_mean_is_stated_with_its_interval():
+    # t_{0.975, 1} = 12.706, and the standard error of 1 and 3 is 1
+    assert figures.stated(torch.tensor([1.0, 3.0])) == "2.000 ± 12.706"
+    assert figures.stated(torch.tensor([0.25])) == "0.250"
 
 
 def test_estimates_stand_beside_the_exact_ones(rows):
