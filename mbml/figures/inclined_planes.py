@@ -89,7 +89,9 @@ def floor_figure(floor: Tensor, learned: Tensor | None = None, lengths: Sequence
     """The least expected squared error against the angle, and one that was claimed.
 
     Args:
-        floor, learned: `[304]`, of the planes of `planes.TEST`.
+        floor: `[304]`, of the planes of `planes.TEST`.
+        learned: `[R, 304]`, errors by training; the markers of one plane overlap where
+            trainings agree.
     """
     fig, ax = subplots(height=4.6)
     data: dict[str, Any] = {"claim": claim}
@@ -99,9 +101,10 @@ def floor_figure(floor: Tensor, learned: Tensor | None = None, lengths: Sequence
         ax.plot(angle, floor[here], color="#000000", linestyle=line, label=f"{length} m")
         data[str(length)] = [float(v) for v in floor[here]]
         if learned is not None:
-            ax.plot(angle, learned[here], marker, markersize=5, **LEARNED,
-                    label="learned" if length == lengths[-1] else None)
-            data[f"learned {length}"] = [float(v) for v in learned[here]]
+            lines = ax.plot(angle, learned[:, here].T, marker, markersize=5, fillstyle="none",
+                            **LEARNED)
+            lines[0].set_label("learned" if length == lengths[-1] else None)
+            data[f"learned {length}"] = learned[:, here].tolist()
     ax.plot([20, 70], [claim, claim], lw=3, label="claimed", **CLAIM)
     ax.set(yscale="log", xlabel="angle (degrees)", ylabel="squared error of the mean",
            xticks=range(10, 81, 10))
@@ -141,13 +144,13 @@ def map_figure(found: Mapping[str, Tensor], training: Mapping[str, Tensor] | Non
 
 
 @styled()
-def context_figure(curves: Mapping[str, Mapping[int, tuple[float, float]]],
+def context_figure(curves: Mapping[str, Mapping[int, Sequence[Sequence[float]]]],
                    ) -> tuple[Figure, dict[str, Any]]:
     """Error in units of the floor against the boxes of a context.
 
     Args:
-        curves: "exact", "observations", "frictions" -> boxes -> median and 90% quantile over
-            planes.
+        curves: "exact", "observations", "frictions" -> boxes -> for each training the median and
+            the 90% quantile over planes. A line joins means of trainings, a band spans them all.
     """
     fig, axes = subplots(2, 1, height=6.2, sharex=True)
     # one method, of which two kinds of contexts are read
@@ -156,8 +159,10 @@ def context_figure(curves: Mapping[str, Mapping[int, tuple[float, float]]],
     for part, ax in enumerate(axes):
         for (label, points), marker in zip(curves.items(), ("o", "s", "^", "D"), strict=False):
             style = looks[label] | {"marker": marker}
-            ax.plot(list(points), [values[part] for values in points.values()], label=label,
-                    **style)
+            rows = [[one[part] for one in seeds] for seeds in points.values()]
+            ax.fill_between(list(points), [min(row) for row in rows], [max(row) for row in rows],
+                            color=style["color"], alpha=0.25, lw=0)
+            ax.plot(list(points), [sum(row) / len(row) for row in rows], label=label, **style)
         ax.set(xscale="log", yscale="log", ylabel=("median plane", "one plane in ten")[part])
         top = ax.get_ylim()[1]
         ticks = (1, 2, 5, 10, 50, 200) if top > 8 else (1, 1.2, 1.5, 2, 3, 5)
@@ -170,7 +175,7 @@ def context_figure(curves: Mapping[str, Mapping[int, tuple[float, float]]],
     axes[1].set_xticks(boxes, [f"{S:,}" for S in boxes])
     axes[1].set_xlabel("boxes in the context")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return fig, {label: {str(S): list(v) for S, v in points.items()}
+    return fig, {label: {str(S): [list(one) for one in seeds] for S, seeds in points.items()}
                  for label, points in curves.items()}
 
 

@@ -163,10 +163,15 @@ def test_maps_and_floors_stand_where_the_planes_are():
     # rows are lengths from below, columns angles
     assert mesh.get_array()[3, 5] == pytest.approx(4 + 0.30)
     assert len(fig.axes[0].lines[0].get_xdata()) == 25 and len(data["here"]) == 304
-    fig, data = figures.floor_figure(values, 2 * values, lengths=(7,))
+    trainings = torch.stack([2 * values, 3 * values])
+    fig, data = figures.floor_figure(values, trainings, lengths=(7,))
     assert list(fig.axes[0].lines[0].get_ydata()) == pytest.approx(
         [7 + a / 100 for a in range(5, 81, 5)])
-    assert data["learned 7"] == pytest.approx([2 * v for v in data["7"]])
+    # every training has its markers, and one of them the entry of the legend
+    for line, ours, factor in zip(fig.axes[0].lines[1:], data["learned 7"], (2, 3), strict=False):
+        assert list(line.get_ydata()) == ours == pytest.approx([factor * v for v in data["7"]])
+    assert len(data["learned 7"]) == 2
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == ["7 m", "learned", "claimed"]
 
 
 def test_calibration_is_a_mean_over_lengths_and_a_difference_from_exact():
@@ -180,10 +185,16 @@ def test_calibration_is_a_mean_over_lengths_and_a_difference_from_exact():
 
 
 def test_curves_over_contexts_show_the_median_and_the_tenth():
-    fig, data = figures.context_figure({"exact": {20: (1.5, 7.0), 100: (1.1, 1.6)}})
-    assert [list(ax.lines[0].get_ydata()) for ax in fig.axes[:2]] == [[1.5, 1.1], [7.0, 1.6]]
-    assert data == {"exact": {"20": [1.5, 7.0], "100": [1.1, 1.6]}}
+    seeds = {20: [(1.0, 7.0), (2.0, 9.0)], 100: [(1.1, 1.6), (1.1, 1.8)]}
+    fig, data = figures.context_figure({"exact": seeds})
+    found = [list(ax.lines[0].get_ydata()) for ax in fig.axes[:2]]
+    assert found == [pytest.approx([1.5, 1.1]), pytest.approx([8.0, 1.7])]
+    # the band spans all trainings
+    (band,) = fig.axes[1].collections
+    assert {tuple(p) for p in band.get_paths()[0].vertices} == {
+        (20, 7.0), (20, 9.0), (100, 1.6), (100, 1.8)}
+    assert data == {"exact": {"20": [[1.0, 7.0], [2.0, 9.0]], "100": [[1.1, 1.6], [1.1, 1.8]]}}
     # two kinds of contexts of one method, told apart without colour
-    fig, _ = figures.context_figure({"observations": {20: (3, 9)}, "frictions": {20: (1, 3)}})
+    fig, _ = figures.context_figure({"observations": {20: [(3, 9)]}, "frictions": {20: [(1, 3)]}})
     looks = [(line.get_linestyle(), line.get_marker()) for line in fig.axes[0].lines]
     assert len({line for line, _ in looks}) == len({marker for _, marker in looks}) == 2
