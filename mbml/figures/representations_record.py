@@ -28,6 +28,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -201,10 +202,10 @@ def record(model: str, factor: str, split: str, seed: int, steps: int, dataset: 
 def every(dataset: str = "mnist") -> list[dict[str, Any]]:
     """The trainings of a record: all models on the interleaved split, those of `MODELS_OF_CURVES`
     on the other two."""
+    first, *others = meta_splits.SPLITS
+    asked = [*product(MODELS, [first]), *product(MODELS_OF_CURVES, others)]
     return [{"model": name, "factor": factor, "split": split, "seed": 0, "steps": STEPS[dataset]}
-            for split in meta_splits.SPLITS
-            for name in (MODELS if split == "interleaved" else MODELS_OF_CURVES)
-            for factor in FACTORS[dataset]]
+            for name, split in asked for factor in FACTORS[dataset]]
 
 
 if __name__ == "__main__":
