@@ -200,8 +200,8 @@ def record(model: str, factor: str, split: str, seed: int, steps: int, dataset: 
 
 
 def every(dataset: str = "mnist") -> list[dict[str, Any]]:
-    """The trainings of a record: all models on the interleaved split, those of `MODELS_OF_CURVES`
-    on the other two."""
+    """The plan of a record: all models on the interleaved split, those of `MODELS_OF_CURVES` on the
+    other two. A kept file holds its first rows, as many as were trained."""
     first, *others = meta_splits.SPLITS
     asked = [*product(MODELS, [first]), *product(MODELS_OF_CURVES, others)]
     return [{"model": name, "factor": factor, "split": split, "seed": 0, "steps": STEPS[dataset]}

@@ -12,7 +12,7 @@ from mbml.images import meta_splits
 from mbml.images.transformed import TransformedSets
 from mbml.representations import codes, distance
 
-KEPT = Path(__file__).parents[2] / "results" / "figures" / "representations-mnist.json"
+KEPT = Path(__file__).parents[2] / "results" / "figures"
 SMALL = {"batch": 12, "train_images": 60, "test_images": 50, "moved_images": 45}
 
 
@@ -83,9 +83,24 @@ def test_pixels_and_components_answer_for_toys_without_training():
     assert min(found["own"].values()) > 0.9
 
 
-def test_the_kept_record_holds_what_was_asked_for_in_its_order():
-    kept = json.loads(KEPT.read_text())
-    assert kept["settings"] == {"dataset": "mnist", **record.SETTINGS}
+@pytest.mark.parametrize("dataset", ["mnist", "toys"])
+def test_a_kept_record_holds_the_first_rows_of_its_plan(dataset):
+    kept = json.loads((KEPT / f"representations-{dataset}.json").read_text())
+    assert kept["settings"] == {"dataset": dataset, **record.SETTINGS}
     asked = [{k: row[k] for k in ("model", "factor", "split", "seed", "steps")}
              for row in kept["rows"]]
-    assert asked == record.every()[: len(asked)]
+    assert asked == record.every(dataset)[: len(asked)]
+    for row in kept["rows"]:
+        unseen = meta_splits.values(row["factor"], row["split"], unseen=True)
+        for found in row["accuracies"].values():
+            assert list(found) == [f"{value:g}" for value in unseen]
+        assert set(row["distances"]) == {*record.FACTORS[dataset], "images"}
+
+
+def test_the_plan_has_what_the_published_table_and_curves_have():
+    plan = {(row["model"], row["factor"], row["split"]) for row in record.every()}
+    assert len(plan) == len(record.every())
+    table = {(model, factor, "interleaved") for model in record.MODELS for factor in record.DIGITS}
+    curves = {(model, factor, split) for split in meta_splits.SPLITS for factor in record.DIGITS
+              for model in ("metavae", "vhe", "neural-statistician")}
+    assert table | curves <= plan
