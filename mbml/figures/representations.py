@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mbml.figures.representations_record import CONTROLS, MODELS, PUBLISHED
 from mbml.figures.style import COLOURS, look, styled, subplots
+from mbml.images.meta_splits import SPLITS, values
 
 WORDS = {
     "pixels": "pixels", "principal-components": "40 principal components", "metavae": "MetaVAE",
@@ -177,32 +178,60 @@ def accuracies(rows: Sequence[Mapping[str, Any]], factors: Sequence[str],
 
 @styled()
 def curves(rows: Sequence[Mapping[str, Any]], factors: Sequence[str],
-           models: Sequence[str]) -> tuple[Figure, dict]:
-    """Accuracy at every transformation that was not trained on: a row for each family, left of
-    classifiers fitted on the same, right of one fitted on the trained ones.
+           fit: str) -> tuple[Figure, dict]:
+    """Accuracy at every transformation that was not trained on: a row for each family, a column
+    for each split, strokes below at what was trained on.
 
     Args:
         rows: of a record, whose `accuracies` are drawn.
-        models: those that are drawn.
+        fit: of classifiers that were fitted on "own" (the same transformation), or one on those
+            that were trained on ("transfer").
+
+    Returns:
+        The figure, and split -> family -> model -> transformation -> accuracy.
     """
-    fig, axes = subplots(len(factors), 2, height=2.2 * len(factors), sharey="row", squeeze=False)
-    data: dict[str, dict] = {}
+    splits = [split for split in SPLITS if any(row["split"] == split for row in rows)]
+    fig, axes = subplots(len(factors), len(splits), height=0.6 + 1.75 * len(factors),
+                         sharex="row", sharey=True, squeeze=False)
+    data: dict[str, dict] = {split: {factor: {} for factor in factors} for split in splits}
     for line, factor in zip(axes, factors, strict=True):
-        for row in rows:
-            if row["factor"] != factor or row["model"] not in models:
-                continue
-            for ax, kind in zip(line, FITS, strict=True):
-                found = row["accuracies"][kind]
-                ax.plot([float(value) for value in found], list(found.values()), markersize=5,
-                        label=word(row["model"]), **colours_of(row["model"]))
-            data.setdefault(factor, {})[row["model"]] = row["accuracies"]
-        line[0].set(ylabel="accuracy")
-        for ax in line:
-            ax.set_xlabel(factor)
-    for ax, words in zip(axes[0], FITS.values(), strict=True):
-        ax.set_title(words, fontsize=10)
+        line[0].set_ylabel("accuracy")
+        for ax, split in zip(line, splits, strict=True):
+            for row in rows:
+                if row["factor"] == factor and row["split"] == split:
+                    found = row["accuracies"][fit]
+                    ax.plot([float(value) for value in found], list(found.values()),
+                            markersize=3.5, lw=1.2, label=word(row["model"]),
+                            **colours_of(row["model"]))
+                    data[split][factor][row["model"]] = found
+            known = values(factor, split)
+            ax.plot(known, [0.06] * len(known), "|", color=COLOURS["truth"], markersize=7)
+            ax.set(ylim=(0, 1), xlabel=factor)
+            ax.locator_params(axis="x", nbins=4)
+    for ax, split in zip(axes[0], splits, strict=True):
+        ax.set_title(split)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig, data
+
+
+def table(rows: Sequence[Mapping[str, Any]], fit: str,
+          printed: Mapping[str, Mapping[str, float]] | None = None) -> str:
+    """Mean accuracies as text: a line for each model, a column for each family.
+
+    Args:
+        rows: of a record, of one split.
+        fit: which of `FITS`.
+        printed: model -> family -> what is published, put in parentheses.
+    """
+    means = {(row["model"], row["factor"]): row["means"][fit] for row in rows}
+    families = list(dict.fromkeys(row["factor"] for row in rows))
+    lines = [" " * 23 + "".join(f"{family:>14s}" for family in families)]
+    for name in models_of(rows):
+        paper = (printed or {}).get(name.removesuffix(PUBLISHED), {})
+        cells = [f"{means[name, family]:.3f}"
+                 + (f" ({paper[family]:.3f})" if family in paper else "") for family in families]
+        lines.append(f"{word(name):23s}" + "".join(f"{cell:>14s}" for cell in cells))
+    return "\n".join(lines)
 
 
 def models_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:

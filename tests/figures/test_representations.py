@@ -48,8 +48,9 @@ def test_moving_measures_by_the_distance_between_other_codes():
 
 
 def test_accuracies_stand_where_the_record_has_them():
-    fig, data = figures.accuracies(ROWS, DIGITS, figures.PRINTED)
-    models = figures.models_of(ROWS)
+    rows = [row for row in ROWS if row["split"] == "interleaved"]
+    fig, data = figures.accuracies(rows, DIGITS, figures.PRINTED)
+    models = figures.models_of(rows)
     own = fig.axes[0]
     drawn = {line.get_ydata()[0]: line.get_xdata()[0] for line in own.lines
              if line.get_marker() != "|"}
@@ -61,8 +62,27 @@ def test_accuracies_stand_where_the_record_has_them():
     assert strokes[models.index("metavae")] == 0.885
 
 
-def test_curves_run_over_unseen_values():
-    fig, data = figures.curves(ROWS, DIGITS, ["pixels", "metavae"])
-    assert set(data["scale"]) == {"pixels", "metavae"}
-    x = fig.axes[2].lines[0].get_xdata()
-    assert list(x) == pytest.approx([0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8])
+def test_curves_run_over_unseen_values_and_strokes_mark_the_trained_ones():
+    some = [row for row in ROWS if (row["split"], row["model"]) in (
+        ("interleaved", "pixels"), ("interleaved", "metavae"), ("sparse", "pixels"))]
+    fig, data = figures.curves(some[::-1], DIGITS, "transfer")
+    assert list(data) == ["interleaved", "sparse"]
+    assert set(data["interleaved"]["scale"]) == {"pixels", "metavae"}
+    assert set(data["sparse"]["scale"]) == {"pixels"}
+    row = next(row for row in ROWS if (row["model"], row["factor"]) == ("metavae", "scale"))
+    metavae, pixels, known = fig.axes[2].lines
+    assert list(metavae.get_ydata()) == list(row["accuracies"]["transfer"].values())
+    assert list(metavae.get_xdata()) == pytest.approx([0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8])
+    assert list(known.get_xdata()) == pytest.approx([0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9])
+
+
+def test_a_table_has_a_line_for_each_model_and_what_is_published_beside_it():
+    rows = [{"model": model, "factor": factor, "means": {"own": value, "transfer": 0.0}}
+            for model, factor, value in (("vhe-published", "scale", 0.5), ("vhe", "scale", 0.25),
+                                         ("vhe", "shear", 0.75), ("vhe-published", "shear", 1.0))]
+    assert figures.table(rows, "own", {"vhe": {"scale": 0.463}}).split("\n") == [
+        "                                scale         shear",
+        "VHE                     0.250 (0.463)         0.750",
+        "VHE*                    0.500 (0.463)         1.000",
+    ]
+    assert "(" not in figures.table(rows, "own")
