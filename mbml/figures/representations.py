@@ -150,7 +150,7 @@ def accuracies(rows: Sequence[Mapping[str, Any]], factors: Sequence[str],
         printed: model -> family -> published accuracy, of classifiers fitted on the same.
     """
     models = models_of(rows)
-    height = 0.75 + 0.27 * len(models)
+    height = 0.6 + 0.2 * len(models)  # a screen holds all of it
     fig, axes = subplots(len(factors), 2, height=height * len(factors), sharey=True, sharex="col",
                          squeeze=False)
     data: dict[str, dict] = {}
