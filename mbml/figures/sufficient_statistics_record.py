@@ -4,8 +4,8 @@
 
 trains what is not in the file yet, on ten seeds: for each of three families a MetaVAE, the same
 encoder without a context, and a VAE of one data set; encoders that treat the draws alike, with and
-without a context, also for all three families together; and a MetaVAE with decoders of its own. It
-writes the file after each.
+without a context, also for all three families together; the first of these untrained, and on one
+seed trained longer; and a MetaVAE with decoders of its own. It writes the file after each.
 """
 
 from __future__ import annotations
