@@ -12,6 +12,7 @@ from torch import Tensor
 from mbml.distributions import DiagonalGaussian
 from mbml.figures.records import interval
 from mbml.figures.style import look, styled, subplots
+from mbml.figures.sufficient_statistics_record import SINGLE as TRAINED_AT
 from mbml.figures.sufficient_statistics_scores import ENDS, by_model, grid
 from mbml.tasks.exponential_families import FAMILIES, TRAINING
 
@@ -135,7 +136,7 @@ def reason_figure(rows: Sequence[Mapping[str, Any]],
         lines = {"exact, z from N(0, 1)": (known(rows, "exact", name, score)[low], EXACT),
                  "exact, rate uniform on the range": (
                      known(rows, "uniform", name, score)[low], {**EXACT, "linestyle": "--"}),
-                 "exact, narrow prior about 1.4": (
+                 f"exact, narrow prior about {TRAINED_AT[name]:g}": (
                      row[low], {"color": look("maml")["color"], "linestyle": "-."})}
         for label, (values, style) in lines.items():
             ax.plot(theta[low], values, label=label, **style)
