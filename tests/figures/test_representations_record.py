@@ -98,8 +98,9 @@ def test_a_kept_record_holds_the_first_rows_of_its_plan(dataset):
 
 
 def test_the_plan_has_what_the_published_table_and_curves_have():
-    plan = {(row["model"], row["factor"], row["split"]) for row in record.every()}
-    assert len(plan) == len(record.every())
+    usual = [row for row in record.every() if row["steps"] == record.STEPS["mnist"]]
+    plan = {(row["model"], row["factor"], row["split"]) for row in usual}
+    assert len(plan) == len(usual) == len(record.every()) - len(record.LONGER)
     table = {(model, factor, "interleaved") for model in record.MODELS for factor in record.DIGITS}
     curves = {(model, factor, split) for split in meta_splits.SPLITS for factor in record.DIGITS
               for model in ("metavae", "vhe", "neural-statistician")}
