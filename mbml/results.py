@@ -2,7 +2,7 @@
 
 A run leaves its result in `runs/RECIPE/SEED/result.json`; `keep` copies it to
 `results/RECIPE.json`, where the tables of the book find it, and if asked its weights to
-`results/RECIPE.safetensors`, for chapters that show what was learned (`mbml.run.trained`):
+`results/RECIPE.safetensors`, for chapters that show what was learned (`mbml.run.trained`)::
 
     results.table(recipes.every(), results.kept())
 """

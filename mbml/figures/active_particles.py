@@ -1,5 +1,5 @@
 """The figure of Yoon et al. (2018) on active learning, on the letters: MAML, an ensemble and BMAML
-ask for images of largest predictive entropy, beside two controls, and the record that is kept.
+ask for images of largest predictive entropy, beside two controls, and the record that is kept::
 
     python -m mbml.figures.active_particles results/figures/active-particles.json tasks=100
 

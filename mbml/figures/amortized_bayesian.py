@@ -1,6 +1,6 @@
 """Figures of the chapter on amortized Bayesian meta-learning: a start that is a distribution.
 
-What depends on where log-variances begin takes a training each, so the chapter reads a record:
+What depends on where log-variances begin takes a training each, so the chapter reads a record::
 
     python -m mbml.figures.amortized_bayesian results/figures/abml-starts.json
 """

@@ -1,5 +1,5 @@
 """The trainings behind Figure 1 of Yoon et al. (2018): an ensemble of MAMLs and Bayesian MAML on
-finite sets of sinusoids, all scored alike, and the record of them that the book keeps.
+finite sets of sinusoids, all scored alike, and the record of them that the book keeps::
 
     python -m mbml.figures.bmaml_errors results/figures/bmaml-errors.json
 

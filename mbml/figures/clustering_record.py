@@ -1,5 +1,5 @@
 """The trainings behind the chapter on clustering: a VAE of one mixture and MetaVAEs of 10, 20 and
-50 on ten seeds, all judged on the same thousand mixtures that none has seen, and their record.
+50 on ten seeds, all judged on the same thousand mixtures that none has seen, and their record::
 
     python -m mbml.figures.clustering_record results/figures/clustering.json
 

@@ -1,4 +1,4 @@
-"""Trainings on transformed images, what their codes are worth, and the records of them.
+"""Trainings on transformed images, what their codes are worth, and the records of them::
 
     python -m mbml.figures.representations_record mnist FILE runs
 

@@ -1,4 +1,4 @@
-"""The trainings behind the chapter on sufficient statistics, and the record of them.
+"""The trainings behind the chapter on sufficient statistics, and the record of them::
 
     python -m mbml.figures.sufficient_statistics_record results/figures/sufficient-statistics.json
 

@@ -1,6 +1,6 @@
 """The wheel bandit: what learners lose on it, beside published numbers and exact controls.
 
-Trainings and trials take minutes, so the chapter reads a record that `record` made and kept:
+Trainings and trials take minutes, so the chapter reads a record that `record` made and kept::
 
     python -m mbml.figures.wheel results/figures/wheel-regret.json
 """

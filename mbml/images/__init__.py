@@ -1,4 +1,4 @@
-"""Image sets as uint8 arrays that stay on the device, and the sampler of N-way K-shot tasks.
+"""Image sets as uint8 arrays that stay on the device, and the sampler of N-way K-shot tasks::
 
     train = images.load("glyphs", "train")
     source = images.EpisodeSampler(train, way=5, shot=1, query=15)

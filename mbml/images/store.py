@@ -1,4 +1,4 @@
-"""Prepared image sets on disk: one uint8 array a split, and the `meta.json` that owns them.
+"""Prepared image sets on disk: one uint8 array a split, and the `meta.json` that owns them::
 
     ROOT/NAME/meta.json
     ROOT/NAME/train-5f2c01d9e8aa.npy       [n, C, H, W], images sorted class by class

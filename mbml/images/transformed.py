@@ -1,4 +1,4 @@
-"""Data sets that differ by a transformation: what a meta-amortized model is trained on.
+"""Data sets that differ by a transformation: what a meta-amortized model is trained on::
 
     source = TransformedSets(images.load("ten-digits", "train"), "rotation")
     episodes = source.sample(9, torch.Generator().manual_seed(0))

@@ -1,7 +1,7 @@
 """Layers that work with one set of weights for all tasks, or with a set of its own for each.
 
 Learners that adapt weights to a task call a network with stacked parameters: where a layer's weight
-has one dimension more than usual, the first counts tasks, and task b goes through the b-th slice.
+has one dimension more than usual, the first counts tasks, and task b goes through the b-th slice::
 
     stacked = stack(net, B)                                # name -> [B, ...]
     torch.func.functional_call(net, stacked, (x,))         # x [B, P, ...]
