@@ -1,4 +1,4 @@
-r"""The trainings behind the chapter on inclined planes, and the record of them that the book keeps::
+r"""The trainings behind the chapter on inclined planes, and the record that the book keeps::
 
     python -m mbml.figures.inclined_planes_record results/figures/inclined-planes.json
 

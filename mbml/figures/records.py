@@ -1,4 +1,4 @@
-"""Records of trainings that take too long for a page: a JSON file with settings and a row for each::
+"""Records of trainings that take too long for a page: JSON with settings and a row for each::
 
     {"settings": {...}, "rows": [{"method": "maml", "seed": 0, ...}, ...]}
 

@@ -52,6 +52,11 @@ def test_every_chapter_and_page_is_in_the_table_of_contents():
     assert sorted(named) == sorted(pages())
 
 
+def test_examples_in_docstrings_are_set_as_code(html):
+    # without "::" in front of it an indented example is a quoted paragraph
+    assert not parsed(html / "book/api.html").find_all("blockquote")
+
+
 @every_page
 def test_is_whole(soup):
     text = soup.find("article").get_text()
