@@ -1,8 +1,8 @@
 """Many networks of one architecture, run as one.
 
 Where every training data set has a decoder of its own, a loop over them is a loop over small matrix
-products. Here their weights lie stacked, those of the data sets at hand are gathered, and the
-layers of `mbml.nets.stacked` make one product of them.
+products. Here their weights lie stacked, those of the data sets at hand are gathered where it is
+not simply all of them, and the layers of `mbml.nets.stacked` make one product of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from mbml.episodes import at_hand
 
 
 class Bank(nn.Module):
@@ -49,6 +51,9 @@ class Bank(nn.Module):
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """`x [B, P, ...]`, the network of each of the B by its `index [B]`: `[B, P, ...]`."""
+        if at_hand(index) and torch.equal(index.sort().values, torch.arange(self.count)):
+            # all of them, once each: points are put in order more cheaply than weights
+            return self.net(x[index.argsort()])[index]
         # the gradient of index_select adds up whole networks, that of [index] single numbers
         chosen = {name: p.index_select(0, index) for name, p in self.net.named_parameters()}
         return functional_call(self.net, chosen, (x,))
