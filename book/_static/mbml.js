@@ -12,3 +12,15 @@ function reachable() {
 }
 window.addEventListener("load", reachable);
 window.addEventListener("resize", reachable);
+
+// A displayed formula wider than its column is set smaller, down to four fifths; wider ones scroll.
+function fitted() {
+  for (const formula of document.querySelectorAll(".bd-article mjx-container[display=true]")) {
+    formula.dataset.size ??= parseFloat(formula.style.fontSize) || 100;
+    formula.style.fontSize = `${formula.dataset.size}%`;
+    const share = formula.clientWidth / formula.scrollWidth;
+    if (share < 1) formula.style.fontSize = `${formula.dataset.size * Math.max(0.99 * share, 0.8)}%`;
+  }
+}
+window.addEventListener("load", () => window.MathJax?.startup?.promise?.then(fitted));
+window.addEventListener("resize", fitted);

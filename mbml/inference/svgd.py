@@ -2,9 +2,10 @@ r"""Stein variational gradient descent (Liu and Wang 2016): particles that share
 
 M particles x of D numbers move together,
 
-.. math:: x_i \leftarrow x_i + \varepsilon\, \phi(x_i), \qquad
-          \phi(x_i) = \frac 1M \sum_j \big[ k(x_j, x_i)\, \nabla_{x_j} \log p(x_j)
-          + \nabla_{x_j} k(x_j, x_i) \big], \qquad k(x, x') = e^{-\|x - x'\|^2 / h}.
+.. math:: & x_i \leftarrow x_i + \varepsilon\, \phi(x_i), \qquad
+          k(x, x') = e^{-\|x - x'\|^2 / h}, \\
+          & \phi(x_i) = \frac 1M \sum_j \big[ k(x_j, x_i)\, \nabla_{x_j} \log p(x_j)
+          + \nabla_{x_j} k(x_j, x_i) \big].
 
 The first term climbs, with the gradients of the neighbours too; the second keeps the particles
 apart. With the kernel above it is :math:`\frac 2h \sum_j k_{ij} (x_i - x_j)`. The public code of

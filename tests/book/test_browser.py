@@ -27,6 +27,10 @@ PROSE = """article => {
   return copy.textContent;
 }"""
 
+# Displayed formulas that do not fit their column.
+WIDER = """[...document.querySelectorAll("article mjx-container[display=true]")]
+  .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+
 CHAPTERS = [path.relative_to(ROOT).with_suffix("").as_posix() for path in chapters()]
 
 
@@ -64,6 +68,7 @@ def test_reads_well(visit, page, theme):
     with visit(page, theme) as tab:
         assert tab.locator("html").get_attribute("data-theme") == theme
         formulas = tab.locator("article .math").count()
+        assert tab.evaluate(WIDER) == []
         assert tab.locator("article mjx-container").count() >= formulas
         assert tab.locator("article mjx-merror").count() == 0
         text = tab.locator("article").evaluate(PROSE)

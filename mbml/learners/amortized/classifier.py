@@ -1,9 +1,9 @@
 r"""The amortized classifier of VERSA and SAMOVAR: a distribution over the weights of a linear
 classifier, inferred from class means in one forward pass (Gordon et al. 2019).
 
-.. math:: p(w_n \mid S) = N(\mu_n, \mathrm{diag}(\sigma_n^2)), \qquad
-          (\mu_n, \log \sigma_n^2) = g_\phi\Big(\frac{1}{K} \sum_k f_\theta(x_{kn})\Big), \qquad
-          p(y \mid x, w) = \mathrm{softmax}(w f_\theta(x)).
+.. math:: & p(w_n \mid S) = N(\mu_n, \mathrm{diag}(\sigma_n^2)), \qquad
+          (\mu_n, \log \sigma_n^2) = g_\phi\Big(\frac{1}{K} \sum_k f_\theta(x_{kn})\Big), \\
+          & p(y \mid x, w) = \mathrm{softmax}(w f_\theta(x)).
 
 A row of w for every class, each from that class's mean alone: any number of classes and shots will
 do. `mbml.learners.amortized.versa` and `.samovar` differ in how they train it.

@@ -4,9 +4,9 @@ The model of the neural statistician, trained point by point. The latent c of a 
 inferred from a small random context S, and the bound on a point of D carries its share of the
 divergence of c:
 
-.. math:: \log p(D) \ge E_S \sum_{x \in D} E_{q(c \mid S)} \Big[ E_{q(z \mid x, c)}
-          \log p(x \mid z, c) - KL(q(z \mid x, c) \,\|\, p(z \mid c))
-          - \tfrac{1}{|D|} KL(q(c \mid S) \,\|\, p(c)) \Big].
+.. math:: \log p(D) \ge E_S \sum_{x \in D} E_{q(c \mid S)} \Big[ & E_{q(z \mid x, c)}
+          \log p(x \mid z, c) - KL(q(z \mid x, c) \,\|\, p(z \mid c)) \\
+          & - \tfrac{1}{|D|} KL(q(c \mid S) \,\|\, p(c)) \Big].
 
 So a step needs a few points of a data set and not all of it, and what c knows of a point is what
 it shares with those of the context. :math:`|D|` is the size of the whole data set, `size`, however

@@ -4,9 +4,9 @@ Each of N training data sets has a generative model of its own, a decoder p_i(x 
 z ~ N(0, I). What they share is the inference: one encoder sees a point and a context S, a sample of
 the data set that it comes from. Its objective, the Meta-ELBO, is the sum of the models' bounds,
 
-.. math:: \sum_{i=1}^{N} E_{x, S \sim D_i} \Big[ E_{q(z \mid x, S)} \log p_i(x \mid z)
-          - KL(q(z \mid x, S) \,\|\, N(0, I)) \Big], \qquad
-          q(z \mid x, S) = g\Big(x, \frac{1}{|S|} \sum_{x' \in S} h(x')\Big).
+.. math:: & \sum_{i=1}^{N} E_{x, S \sim D_i} \Big[ E_{q(z \mid x, S)} \log p_i(x \mid z)
+          - KL(q(z \mid x, S) \,\|\, N(0, I)) \Big], \\
+          & q(z \mid x, S) = g\Big(x, \frac{1}{|S|} \sum_{x' \in S} h(x')\Big).
 
 For a data set never seen there is no decoder, and `infer` needs none. With one data set, and an
 encoder that is blind to the context, it is the VAE.
