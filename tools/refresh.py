@@ -29,7 +29,9 @@ METADATA = {
 def pages() -> list[str]:
     """The pages of the book in its order, as `_toc.yml` names them: without suffix."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    return [toc["root"]] + [page["file"] for part in toc["parts"] for page in part["chapters"]]
+    named = [page for part in toc["parts"] for page in part["chapters"]]
+    below = [[page, *page.get("sections", [])] for page in named]
+    return [toc["root"]] + [page["file"] for group in below for page in group]
 
 
 def chapters() -> list[Path]:

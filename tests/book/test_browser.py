@@ -56,9 +56,10 @@ def visit(html, browser):
     return visit
 
 
-def complaints(tab) -> list[str]:
-    """What axe finds, one line a rule and place."""
-    found = Axe().run(tab, options=RULES).response["violations"]
+def complaints(tab, contrast: bool = True) -> list[str]:
+    """What axe finds, one line a rule and place. Contrast takes most of its time."""
+    rules = {"color-contrast": {"enabled": contrast}}
+    found = Axe().run(tab, options={**RULES, "rules": rules}).response["violations"]
     return [f"{v['id']}: {node['html'][:160]}" for v in found for node in v["nodes"]]
 
 
@@ -81,7 +82,7 @@ def test_fits_a_phone(visit, page):
     with visit(page, size=PHONE) as tab:
         wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert tab.evaluate(wide) == 0
-        assert complaints(tab) == []
+        assert complaints(tab, contrast=False) == []  # colours are those of a wide window
 
 
 @pytest.mark.parametrize("page", CHAPTERS)
