@@ -4,6 +4,14 @@ document.addEventListener("DOMContentLoaded", () => {
     entry.setAttribute("role", "listitem");
 });
 
+// What opens a part of the table of contents is an arrow without a word.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const page of document.querySelectorAll("li.has-children:has(> details)")) {
+    const name = page.querySelector("a").textContent.trim();
+    page.querySelector("summary").setAttribute("aria-label", `Pages under ${name}`);
+  }
+});
+
 // A picture that scrolls sideways can be reached with the Tab key, while it does scroll.
 function reachable() {
   for (const box of document.querySelectorAll(".mbml-picture, figure.align-default"))

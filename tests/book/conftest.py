@@ -1,9 +1,11 @@
 """A browser without a network, for the tests of the pages."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from tests.book.visits import KNOWN, WIDE
 from tools import chromium
 
 
@@ -23,3 +25,25 @@ def browser() -> Iterator["playwright.sync_api.Browser"]:  # noqa: F821
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def visit(html, browser):
+    """`with visit(page, theme, size) as tab`: the page, typeset; its errors fail the test."""
+
+    @contextmanager
+    def visit(page, theme="light", size=WIDE, query="", known=KNOWN):
+        context = browser.new_context(offline=True, color_scheme=theme, viewport=size)
+        tab, wrong = context.new_page(), []
+        tab.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.on("requestfailed", lambda request: wrong.append(f"not loaded: {request.url}"))
+        tab.on("request", lambda r: r.url.startswith("http") and wrong.append(f"asked: {r.url}"))
+        tab.goto(f"file://{html}/{page}.html{query}")
+        tab.wait_for_function("!window.MathJax || MathJax.startup && MathJax.startup.promise")
+        tab.evaluate("window.MathJax && MathJax.startup.promise")
+        yield tab
+        context.close()
+        assert [line for line in wrong if not any(part in line for part in known)] == []
+
+    return visit
