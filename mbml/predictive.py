@@ -61,11 +61,11 @@ class Predictive(ABC):
     @property
     @abstractmethod
     def expected_entropy(self) -> Tensor:
-        """Mean entropy of the draws, `[B, Q]`: what knowing the task would not remove."""
+        """Mean entropy of the draws, `[B, Q]`, which knowing the task would not remove."""
 
     @property
     def mutual_information(self) -> Tensor:
-        """Between a target and the task, `[B, Q]`: `entropy - expected_entropy`."""
+        """Between a target and the task, `[B, Q]`, `entropy - expected_entropy`."""
         # By Jensen's inequality never negative; rounding alone can make it so.
         return (self.entropy - self.expected_entropy).clamp_min(0)
 

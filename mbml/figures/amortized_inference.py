@@ -22,7 +22,7 @@ WEIGHTS = 9.0  # and of the square of weights
 #: The two networks that read a support set, and the ascent that they save.
 READERS = {"points": ("neural-statistician", "--", "network, mean of points"),
            "features": ("vae", "-", "network, mean of features")}
-#: Three trainings of one classifier: line and marker.
+#: Line and marker of three trainings of one classifier.
 TRAINED = {"1 shot": ("-", "o"), "5 shots": ("--", "s"), "1 to 10 shots": (":", "^")}
 
 

@@ -47,9 +47,9 @@ METHODS: dict[str, type[Maml]] = {"maml": Maml, "platipus": Platipus, "abml": Ab
 NOISE = 0.3
 TRIAL_SEEDS, TEST_SEED = (3, 4, 5), 1  # the first trial of a setting has the first seed
 STEPS = (1, 10, 30)  # inner steps at test that a learner may have
-#: Rate of the inner steps and of Adam: every pair is tried.
+#: Rates of the inner steps and of Adam, of which every pair is tried.
 RATES = {"rate": (0.0005, 0.001, 0.002), "outer": (0.002, 0.004, 0.008, 0.016)}
-#: Where log-variances start, and weights of the divergences: drawn for every trial.
+#: Where log-variances start, and weights of the divergences, drawn for every trial.
 OTHERS: dict[str, dict[str, Sequence[float]]] = {
     "maml": {},
     "platipus": {"log_variance": (-8.0, -7.0, -6.0, -5.0, -4.0), "beta": (0.03, 0.1, 0.3, 1.0)},
@@ -57,7 +57,7 @@ OTHERS: dict[str, dict[str, Sequence[float]]] = {
              "inner_beta": (0.03, 0.1, 0.3, 1.0)},
 }
 PLAN = {"updates": 1000, "best": 3, "longer": 3000, "tasks": 300, "draws": 20}
-#: Of the circles: set by hand, and no part of the trials.
+#: Of the circles, set by hand, and no part of the trials.
 CIRCLES: dict[str, dict[str, float]] = {
     "maml": {"rate": 0.1}, "platipus": {"rate": 0.1, "log_variance": -4.0},
     "abml": {"rate": 0.1, "log_variance": -4.0},

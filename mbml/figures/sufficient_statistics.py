@@ -152,7 +152,7 @@ def reason_figure(rows: Sequence[Mapping[str, Any]],
     return fig, data
 
 
-#: Models whose answers are read: label -> kind, what it was trained on.
+#: Models whose answers are read, label -> kind and what it was trained on.
 READERS = {"Gaussians": ("alike", "gaussian"), "log-normals": ("alike", "log-normal"),
            "exponentials": ("alike", "exponential"), "all three": ("alike", "all"),
            "all, longer": ("longer", "all"), "all, no context": ("invariant", "all"),

@@ -30,7 +30,7 @@ from mbml.tasks.exponential_families import FAMILIES, TRAINING, FamilyTasks
 SEEDS = 10  # of all but the one model that is trained for longer
 SINGLE = {"gaussian": -1.2, "log-normal": -0.5, "exponential": 1.4}  # Wu et al., Figure 3
 KINDS = ("meta", "pooled", "single")
-#: Controls of the context: pairs with and without, of which the second treat all draws alike.
+#: Controls of the context, pairs with and without, of which the second treat all draws alike.
 ALIKE = ("alike", "invariant")
 LONGER = 5  # times as many steps, of one more model of all three families
 #: What all trainings of a record share. The paper gives the number of data sets and D.

@@ -18,6 +18,8 @@ MAX_BYTES = 3_000_000
 COLAB = "https://colab.research.google.com/github/"
 
 every_page = pytest.mark.parametrize("page", pages())
+every_api_page = pytest.mark.parametrize(
+    "page", [page for page in pages() if page.startswith("book/api/")])
 
 
 @functools.cache
@@ -52,10 +54,18 @@ def test_every_chapter_and_page_is_in_the_table_of_contents():
     assert sorted(named) == sorted(pages())
 
 
-@pytest.mark.parametrize("page", [page for page in pages() if page.startswith("book/api/")])
+@every_api_page
 def test_examples_in_docstrings_are_set_as_code(soup):
     # without "::" in front of it an indented example is a quoted paragraph
     assert not soup.find_all("blockquote")
+
+
+@every_api_page
+def test_what_stands_as_a_type_is_one(soup):
+    # of an attribute, what comes before the first colon is taken for its type
+    fields = [name for name in soup.find_all("dt") if name.get_text() == "Type:"]
+    types = [name.find_next("dd").get_text().strip() for name in fields]
+    assert not [text for text in types if not re.fullmatch(r"\S+((, | \| )\S+)*", text)]
 
 
 @every_page

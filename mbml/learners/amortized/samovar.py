@@ -76,7 +76,7 @@ class Samovar(AmortizedClassifier):
 
     @property
     def posterior(self) -> InferenceNetwork:
-        """What infers q(w | S, Q): where it is shared, the network of the prior."""
+        """What infers q(w | S, Q), which is the network of the prior where it is shared."""
         return self.second or self.prior
 
     def infer_both(
