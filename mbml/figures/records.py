@@ -52,8 +52,14 @@ def text(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Mean over seeds and half-width of its interval, by Student's t; nan for one seed."""
+    """Mean over seeds and half-width of its interval, by Student's t; nan for one seed.
+
+    Raises:
+        ValueError: for no seed at all.
+    """
     n = len(values)
+    if n == 0:
+        raise ValueError("an interval is over one seed or more, and here is none")
     if n == 1:
         return float(values[0]), math.nan
     # t_{n-1} s / sqrt(n)

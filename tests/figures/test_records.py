@@ -35,3 +35,5 @@ def test_an_interval_is_students():
     assert interval(ten, 0.9)[1] == pytest.approx(1.833 * 3.02765 / math.sqrt(10), rel=1e-3)
     mean, half = interval([1.0])
     assert mean == 1 and math.isnan(half)
+    with pytest.raises(ValueError, match="one seed or more"):
+        interval([])
