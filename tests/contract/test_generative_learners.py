@@ -4,6 +4,7 @@ A new method adds one line to `SMALL`: how to build a small instance of it.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -155,6 +156,35 @@ def test_order_of_the_context_does_not_matter(name, learner):
     other = learner.infer(batch.support.x.flip(1), batch.query.x)
     torch.testing.assert_close(q.mean, other.mean)
     torch.testing.assert_close(q.variance, other.variance)
+
+
+# those that take `context_size`, the size of contexts of each query point's own
+SIZED: dict[str, Callable[..., GenerativeLearner]] = {
+    "homoencoder": partial(of_sets, "homoencoder", **GAUSSIAN),
+    "vhe-vampprior": partial(of_sets, "vhe-vampprior", **VAMP, **GAUSSIAN),
+    "metavae": partial(meta, "metavae", **BANK, **GAUSSIAN),
+    "metavae-discrete": partial(meta, "metavae-discrete", D, **BANK, **GAUSSIAN),
+    "compiled-inference": partial(meta, "compiled-inference"),
+}
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_the_loss_draws_contexts_of_the_size_that_it_is_told(name):
+    batch = data()
+
+    def loss(x: torch.Tensor, size: int) -> torch.Tensor:
+        learner = SIZED[name](context_size=size)
+        torch.manual_seed(0)
+        for p in learner.parameters():  # all of them from one seed, the decoder in BANK too
+            nn.init.normal_(p, std=0.3)
+        support = Examples(x, batch.support.y)
+        return learner.loss(Episodes(support, batch.query, task=batch.task)).total
+
+    x = 3 * batch.support.x
+    whole = x.shape[1]  # and not None, for which less noise is drawn
+    assert abs(loss(x, 1) - loss(x, whole)) > 1e-2
+    alike = x[:, :1].expand_as(x)  # whichever point is drawn, it is the mean of all
+    torch.testing.assert_close(loss(alike, 1), loss(alike, whole))
 
 
 def test_saved_and_loaded_it_infers_the_same(name, learner, tmp_path):

@@ -68,7 +68,8 @@ class CompiledInference(GenerativeLearner):
         """q(z | x, context): `context [B, S, X]`, `x [B, Q, X] -> [B, Q, D]`.
 
         Raises:
-            ValueError: for an empty or ragged context, or one that does not fit x.
+            ValueError: for an empty or ragged context, or one that does not fit x: with `paired` a
+                point of it must have more numbers than one of x.
         """
         return gaussian(self.encoder(context, x, alike=not self.paired))
 
@@ -76,11 +77,25 @@ class CompiledInference(GenerativeLearner):
         """-log q(z | x, S), averaged over the query points.
 
         Raises:
-            ValueError: if the episodes do not say with which latents they were simulated.
+            ValueError: if the episodes do not say with which latents they were simulated, or with
+                latents that have not the shape of the answer `[B, Q, D]`, or, in the contexts of
+                pairs, `[B, S, D]`.
         """
         support, query = episodes.support, episodes.query
         if query.y is None or (self.paired and support.y is None):
             raise ValueError("these episodes carry no latents: they belong into y as targets")
-        context = torch.cat([support.x, support.y], dim=-1) if self.paired else support.x
-        out = self.encoder(context, query.x, self.context_size, alike=not self.paired)
-        return exact(gaussian(out).log_prob(query.y))
+        context = support.x
+        if self.paired:
+            if support.y.ndim != context.ndim or support.y.shape[-1] != query.y.shape[-1]:
+                raise ValueError(
+                    f"latents of the support set {list(support.y.shape)} and of the query points "
+                    f"{list(query.y.shape)} must both be [sets, points, D], with the same D"
+                )
+            context = torch.cat([context, support.y], dim=-1)
+        q = gaussian(self.encoder(context, query.x, self.context_size, alike=not self.paired))
+        if query.y.shape != q.mean.shape:  # they would broadcast
+            raise ValueError(
+                f"latents {list(query.y.shape)} of the query points must have the shape of the "
+                f"encoder's answer {list(q.mean.shape)} [sets, points, D]"
+            )
+        return exact(q.log_prob(query.y))

@@ -117,7 +117,16 @@ def _check_unit(x: Tensor) -> None:
 
 
 def gaussian(out: Tensor) -> DiagonalGaussian:
-    """Mean and log-variance, in that order: `[..., 2D] -> [..., D]`."""
+    """Mean and log-variance, in that order: `[..., 2D] -> [..., D]`.
+
+    Raises:
+        ValueError: if the last dimension is odd.
+    """
+    if out.shape[-1] % 2:  # chunk splits 3 into 2 and 1, which would broadcast
+        raise ValueError(
+            f"a network that gives {list(out.shape)}: its last dimension must be even, 2D, for the "
+            "means of D latents and a log-variance each"
+        )
     mean, log_variance = out.chunk(2, dim=-1)
     return DiagonalGaussian(mean, log_variance)
 
@@ -129,36 +138,48 @@ def draw_each(q: DiagonalGaussian) -> Tensor:
 
 
 def read_context(
-    context: Tensor | Sequence, x: Tensor | None = None, *, alike: bool = True
+    context: Tensor | Sequence | None, x: Tensor | None = None, *, alike: bool = True
 ) -> Tensor:
-    """The context of every set, `[B, S, ...]`; nested lists of points are stacked.
+    """The context of every set, `[B, S, ...]`.
 
     Args:
+        context: nested lists of tensors, of arrays or of numbers are stacked; None is an empty one.
         x: `[B, Q, ...]`, points of the sets.
-        alike: whether a point of the context must have the shape of a point of x.
+        alike: whether a point of the context must have the shape of a point of x; otherwise it has
+            more numbers, behind those that x has.
 
     Raises:
         ValueError: if there is no point in it, if its points differ in shape, or if they do not
             fit x.
     """
-    context = _stacked(context)
+    context = _stacked(context, x)
     if context.ndim < 2 or context.shape[1] == 0:
         raise ValueError(
             f"an empty context {list(context.shape)}: a set is known by the mean over its points, "
             "so at least one must be given"
         )
-    if x is not None and (len(context) != len(x) or (alike and context.shape[2:] != x.shape[2:])):
+    if x is None:
+        return context
+    if alike:
+        fits, what = context.shape[2:] == x.shape[2:], "in the shape of a point"
+    else:
+        fits = context.ndim == x.ndim and context.shape[-1] > x.shape[-1]
+        what = f"in their dimensions, with latents behind the {x.shape[-1]} numbers of x"
+    if len(context) != len(x) or not fits:
         raise ValueError(
             f"context {list(context.shape)} and points {list(x.shape)} [sets, points, ...] must "
-            "agree in the sets" + " and in the shape of a point" * alike
+            f"agree in the sets and {what}"
         )
     return context
 
 
-def _stacked(points: Tensor | Sequence) -> Tensor:
+def _stacked(points: Tensor | Sequence | None, x: Tensor | None) -> Tensor:
     if isinstance(points, Tensor):
         return points
-    parts = [_stacked(part) for part in points]
+    if not isinstance(points, Sequence):  # numbers and arrays have the type that x has
+        options = {} if x is None else {"dtype": x.dtype, "device": x.device}
+        return torch.as_tensor([] if points is None else points, **options)
+    parts = [_stacked(part, x) for part in points]
     shapes = sorted({tuple(part.shape) for part in parts})
     if len(shapes) > 1:
         raise ValueError(

@@ -1,6 +1,7 @@
 """Compiled inference of linear simulators, whose posteriors are Gaussian."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -82,6 +83,67 @@ def test_a_backbone_sees_the_observations_of_pairs_and_not_their_latents():
     assert_close(behind.loss(episodes).total, -q.log_prob(episodes.query.y).mean())
     with pytest.raises(ValueError, match="empty context"):
         behind.infer(torch.zeros(3, 0, 2), query)
+
+
+@torch.no_grad()
+def test_centred_it_does_not_see_where_a_data_set_lies_and_otherwise_it_does():
+    def model_of(centred: bool) -> CompiledInference:
+        torch.manual_seed(0)
+        networks = {"encoder": Joined(MLP(4, [5], 2)), "statistic": MLP(1, [5], 3)}
+        return CompiledInference(**networks, centred=centred).double()
+
+    episodes, (centred, plain) = simulated(3, 4, context=5), (model_of(True), model_of(False))
+    x, query = episodes.support.x, episodes.query.x
+    moved = Episodes(Examples(x + 7), Examples(query + 7, episodes.query.y))
+    for model, least, most in ((centred, 0, 1e-9), (plain, 0.1, math.inf)):
+        change = model.infer(x + 7, query + 7).mean - model.infer(x, query).mean
+        assert least <= change.abs().max() < most
+        assert least <= (model.loss(moved).total - model.loss(episodes).total).abs() < most
+    mean = x.mean(1, keepdim=True)
+    assert_close(centred.infer(x, query).mean, plain.infer(x - mean, query - mean).mean)
+
+
+# B, the D of the encoder's answer, and the shape of the latents that come with five query points
+@pytest.mark.parametrize("sets, latents, shape", [
+    (2, 2, (2, 5, 1)), (2, 1, (2, 5, 3)), (1, 1, (1, 5)), (2, 1, (2, 5))
+])
+def test_latents_of_another_shape_than_the_answer_are_refused_and_not_broadcast(
+    sets, latents, shape
+):
+    model = CompiledInference(encoder=Joined(MLP(4, [], 2 * latents)), statistic=nn.Identity())
+    support, x = Examples(torch.zeros(sets, 4, 2)), torch.zeros(sets, 5, 2)
+    answer = re.escape(f"{list(shape)} of the query points must have the shape of the encoder's "
+                       f"answer {[sets, 5, latents]}")
+    with pytest.raises(ValueError, match=answer) as error:
+        model.loss(Episodes(support, Examples(x, torch.zeros(shape))))
+    assert "\n" not in str(error.value)
+    model.loss(Episodes(support, Examples(x, torch.zeros(sets, 5, latents))))
+
+
+def test_contexts_of_pairs_that_do_not_fit_the_points_are_refused_in_one_line():
+    model = CompiledInference(encoder=Joined(MLP(4, [5], 2)), statistic=MLP(3, [5], 2), paired=True)
+    x = torch.zeros(3, 4, 2)
+    assert model.infer(torch.zeros(3, 5, 3), x).mean.shape == (3, 4, 1)
+    for context in (torch.zeros(3, 5, 2), torch.zeros(3, 5), torch.zeros(3, 5, 1, 3)):
+        with pytest.raises(ValueError, match="latents behind the 2 numbers of x") as error:
+            model.infer(context, x)
+        assert "\n" not in str(error.value)
+    for shape in ((3, 5), (3, 1), (3, 5, 2)):
+        pairs = Examples(torch.zeros(3, shape[1], 2), torch.zeros(shape))
+        with pytest.raises(ValueError, match="with the same D") as error:
+            model.loss(Episodes(pairs, Examples(x, torch.zeros(3, 4, 1))))
+        assert "\n" not in str(error.value)
+
+
+def test_without_a_statistic_no_context_is_needed():
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 1)
+    blind = CompiledInference(encoder=MLP(1, [], 2))
+    assert torch.equal(blind.infer(None, x).mean, blind.infer(torch.zeros(3, 5, 1), x).mean)
+    for centred, model in ((False, at_the_truth()), (True, blind)):
+        model.encoder.centred = centred
+        with pytest.raises(ValueError, match="empty context"):
+            model.infer(None, x)
 
 
 def test_episodes_without_latents_and_bad_settings_are_refused():

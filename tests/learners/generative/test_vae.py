@@ -156,6 +156,14 @@ def test_a_fixed_noise_receives_no_gradient():
     assert all(p.grad is not None for p in vae.decoder.parameters())
 
 
+@pytest.mark.parametrize("out", [1, 3, 5])
+def test_an_answer_that_is_not_a_mean_and_a_log_variance_for_each_latent_is_refused(out):
+    vae = VAE(encoder=MLP(X, [], out), decoder=MLP(2, [], X))
+    with pytest.raises(ValueError, match=rf"gives \[2, {Q}, {out}\].* must be even") as error:
+        vae.infer(None, torch.zeros(2, Q, X))
+    assert "\n" not in str(error.value)
+
+
 def test_bad_settings_are_refused():
     nets = {"encoder": MLP(X, [], 2 * D), "decoder": MLP(D, [], X)}
     with pytest.raises(ValueError, match="bernoulli, gaussian"):
