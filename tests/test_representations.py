@@ -45,6 +45,22 @@ def test_codes_stand_in_order_each_with_a_context_of_others(sets):
     assert not torch.equal(found, codes(Shown(), sets, 2, seed=2))
 
 
+class Drawn:
+    """Codes that are draws, whatever the image."""
+
+    def infer(self, context, x):
+        mean = torch.randn(*x.shape[:2], 3)
+        return DiagonalGaussian(mean, torch.zeros_like(mean))
+
+
+def test_codes_that_are_draws_follow_the_seed(sets):
+    one = codes(Drawn(), sets, 2, seed=1)
+    torch.rand(())  # someone else draws in between
+    assert torch.equal(codes(Drawn(), sets, 2, seed=1), one)
+    assert not (codes(Drawn(), sets, 2, seed=2) == one).any()
+    assert len(one.unique(dim=0)) == len(one)  # the seed is set once, not for every batch
+
+
 def test_a_projection_is_the_image_or_its_principal_components(sets):
     torch.testing.assert_close(
         codes(Projection(), sets, 0), sets.images[0].flatten(1).float() / 255

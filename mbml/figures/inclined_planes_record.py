@@ -188,8 +188,11 @@ def exact(context: int) -> dict[str, list[float]]:
     return found
 
 
-def record(kind: str, seed: int) -> dict[str, Any]:
+def record(kind: str, seed: int, folder: Path) -> dict[str, Any]:
     """Train and measure.
+
+    Args:
+        folder: where the weights of the kinds `KEPT` go, if the seed is 0.
 
     Returns:
         Of a training `train_seconds` of processor time; median and 90% quantile of the ratio to the
@@ -209,21 +212,20 @@ def record(kind: str, seed: int) -> dict[str, Any]:
         for S in (CONTEXTS if kind != "one" else (1,))
     }
     if seed == 0 and kind in KEPT:
-        keep(learner, kind)
+        keep(learner, kind, folder / place().name)
     return {"train_seconds": round(seconds, 1), "core": by_context,
             "ratios": [float(f"{v:.4g}") for v in whole]}
 
 
-def keep(learner: nn.Module, kind: str, path: Path | None = None) -> None:
+def keep(learner: nn.Module, kind: str, path: Path) -> None:
     """Add the weights of a network to the file of them."""
-    path = path or place()
     kept = dict(read_weights(path)) if path.exists() else {}
     here = {f"{kind}.{name}": value for name, value in learner.state_dict().items()}
     save_weights(path, {k: v for k, v in kept.items() if not k.startswith(f"{kind}.")} | here)
 
 
 def place() -> Path:
-    """Of the kept networks."""
+    """Of the networks that the book keeps."""
     return results.place() / "figures" / "inclined-planes.safetensors"
 
 
@@ -243,4 +245,5 @@ def every(seeds: Sequence[int] = SEEDS) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    completed(sys.argv[1], SETTINGS, every(), record)
+    file = Path(sys.argv[1])
+    completed(file, SETTINGS, every(), partial(record, folder=file.parent))

@@ -8,6 +8,9 @@ azimuth and lighting, the last changing fastest, and `ImageSet.factors` has thes
 (30 to 70) and azimuth (0 to 340) in degrees. Train and test have other instances, and there is no
 val.
 
+Which part a file is of is known by its name, and an info file's instances must agree. Images alone
+do not say it: twice the same `dat` file is refused, but the two exchanged cannot be noticed.
+
 The public code of the meta-amortized VAE (Wu, Choi, Goodman and Ermon 2020) takes the images of
 both cameras as if they were one set.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 
 import numpy as np
 
@@ -48,8 +52,14 @@ def read(
     grid: Grid = GRID,
     camera: int = 0,
 ) -> dict[str, Classes]:
-    """The images of every class in the order of the grid, which must be there whole."""
+    """The images of every class in the order of the grid, which must be there whole.
+
+    Raises:
+        DataError: for files that are missing or are not of this format, do not belong together or
+            leave the grid, or the same images in both parts.
+    """
     splits: dict[str, Classes] = {}
+    known: dict[bytes, str] = {}  # digests rather than images: the other camera is let go
     for split, names in lists.items():
         path = {
             kind: matrices.find(files, rf"smallnorb-.*-{PARTS[split]}-{kind}\.mat")
@@ -70,6 +80,12 @@ def read(
                 f"categories and {path['info']} {len(info)} rows: they do not belong together"
             )
         rows = _in_order(cat, info, names, grid[split], path)
+        first = known.setdefault(sha256(dat.reshape(-1)).digest(), path["dat"])
+        if first != path["dat"]:
+            raise DataError(
+                f"{first} and {path['dat']} hold the same images, where the two parts have other "
+                "toys: one of these files is a copy of the other"
+            )
         pictures = np.ascontiguousarray(dat[:, camera])  # lets go of the other camera
         splits[split] = {
             name: [from_array(f"{path['dat']}[{row}]", pictures[row]) for row in own]

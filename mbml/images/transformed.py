@@ -50,8 +50,8 @@ class TransformedSets:
             or differs by the factor alone.
 
     Raises:
-        ValueError: for an unknown factor or split, values that the image set lacks, an empty
-            context or query set, or more points than a task has.
+        ValueError: for an unknown factor or split, values that the image set lacks or has
+            unequally many images of, an empty context or query set, or more points than a task has.
     """
 
     def __init__(
@@ -163,6 +163,12 @@ def _under(
     if missing := [str(value) for value, own in zip(values, rows) if not len(own)]:
         raise ValueError(
             f"{image_set.name} {image_set.split} has no image at {factor} {', '.join(missing)}"
+        )
+    if len({len(own) for own in rows}) > 1:
+        each = ", ".join(f"{len(own)} at {value}" for value, own in zip(values, rows))
+        raise ValueError(
+            f"{image_set.name} {image_set.split} must have equally many images at every {factor}, "
+            f"and has {each}"
         )
     at = beside(torch.stack(rows), image_set.images)
     return image_set.images[at], labels[at]

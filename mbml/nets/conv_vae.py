@@ -1,10 +1,11 @@
 """Convolutional networks of generative models: images to features, and latents to images.
 
 As Wu et al. (2020) have them for images of 32x32: three blocks of three 3x3 convolutions on the way
-in, the last of each with stride 2; on the way out two and a 2x2 transposed convolution. ELU
-throughout. Their batch norm in the decoder is left out, since with it the likelihood of a point
-depends on the other points of its batch; in the encoder its statistics are per task, as everywhere
-in `mbml.nets`.
+in, the last of each with stride 2; on the way out two and a 2x2 transposed convolution. ELU after
+each of these; of the decoder's three linear layers only after the second, as in the public code, so
+the first two are one affine map, its rank at most the latent's dimension. Their batch norm in the
+decoder is left out, since with it the likelihood of a point depends on the other points of its
+batch; in the encoder its statistics are per task, as everywhere in `mbml.nets`.
 """
 
 from __future__ import annotations

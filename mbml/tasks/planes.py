@@ -63,13 +63,14 @@ class Planes:
     """Source of simulators.
 
     Args:
-        planes: `[P, 2]`, length in metres and angle in degrees.
+        planes: `[P, 2]`, length in metres and angle in degrees; one or more.
         context, query: S and Q, boxes a task.
         pairs: whether the boxes of a context come with their frictions, `support.y`.
         step: seconds; None has the closed form.
 
     Raises:
-        ValueError: for a length or angle that no plane has, or a step or number of boxes below 0.
+        ValueError: for planes of another shape or none, a length or angle that no plane has, or a
+            step or number of boxes below 0.
     """
 
     planes: Tensor = field(default_factory=lambda: TRAINING)
@@ -79,6 +80,8 @@ class Planes:
     step: float | None = None
 
     def __post_init__(self) -> None:
+        if self.planes.shape[1:] != (2,) or len(self.planes) == 0:
+            raise ValueError(f"planes are [P, 2], one or more, not {list(self.planes.shape)}")
         length, angle = self.planes.unbind(-1)
         if not bool(((length > 0) & (angle > 0) & (angle < 90)).all()):
             raise ValueError("planes [P, 2] have lengths above 0 and angles between 0 and 90")
@@ -208,15 +211,25 @@ def given_context(
         x: `[Q, 2]`, further ones of the same plane.
 
     Returns:
-        Mean and variance of the friction, `[Q]` each.
+        Mean and variance of the friction, `[Q]` each; NaN where no plane that explains the context
+        gives x.
 
     Raises:
-        ValueError: for an empty context.
+        ValueError: for an empty context, or one with a time that no plane of the family gives, out
+            of the reach of the noise.
     """
     if len(context) == 0:
         raise ValueError("an empty context tells nothing of its plane")
     family = torch.tensor(FAMILY, dtype=torch.float64)
     low, high = family
+    # no bound above: below 45 degrees boxes may be as slow as they like
+    least = float(time(family.new_tensor(LEAST), low[0], high[1])) - REACH * NOISE
+    t = context[context[:, 0] >= 0.5, 1]
+    if wrong := t[~((t >= least) & t.isfinite())].tolist():
+        raise ValueError(
+            f"the context has a time of {wrong[0]:.3g} seconds, as on no plane of the family: "
+            f"times are finite, and the least, with its noise, is {least:.2f}"
+        )
     power = min(1.0, 10 / len(context))
     rounds = math.ceil(-math.log(power, 4)) + 4
     for more in reversed(range(rounds)):

@@ -2,15 +2,20 @@
 
 import json
 import math
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from mbml import results
+from mbml.checkpoints import read_weights
 from mbml.distributions import DiagonalGaussian
 from mbml.figures import inclined_planes as figures
 from mbml.figures import inclined_planes_record as record
+from mbml.figures import records
 from mbml.figures.records import text
 from mbml.tasks import planes
 
@@ -108,9 +113,28 @@ def test_weights_are_kept_side_by_side(tmp_path, monkeypatch):
     for kind in ("random", "one"):
         torch.manual_seed(len(made))
         made[kind] = record.encoder(kind)
-        record.keep(made[kind], kind)
+        record.keep(made[kind], kind, path)
     for kind, learner in made.items():
         assert_close(dict(record.kept(kind).state_dict()), dict(learner.state_dict()))
+
+
+def test_the_weights_of_a_record_go_beside_it_and_those_of_the_book_stay(tmp_path, monkeypatch):
+    def completed(path, settings, wanted, make):
+        assert {"kind": "grid", "seed": 0} in wanted and Path(path) == tmp_path / "mine.json"
+        make(kind="grid", seed=0)
+
+    (tmp_path / "book" / "figures").mkdir(parents=True)
+    monkeypatch.setattr(records, "completed", completed)
+    monkeypatch.setattr(sys.modules["mbml.fit"], "fit", lambda *_, **__: None)
+    monkeypatch.setattr(planes, "TEST", FEW)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(results, "place", lambda: tmp_path / "book")
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "mine.json")])
+    runpy.run_path(record.__file__, run_name="__main__")
+    assert [*tmp_path.rglob("*.safetensors")] == [tmp_path / "inclined-planes.safetensors"]
+    torch.manual_seed(0)
+    untrained = {f"grid.{k}": v for k, v in record.encoder("grid").state_dict().items()}
+    assert_close(dict(read_weights(tmp_path / "inclined-planes.safetensors")), untrained)
 
 
 def test_the_kept_record_is_whole_and_its_networks_measure_what_it_says():

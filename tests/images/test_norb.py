@@ -17,12 +17,14 @@ from tests.images.small import content, noise, write
 MAGIC = {"f": 0x1E3D4C51, "d": 0x1E3D4C53, "i": 0x1E3D4C54, "B": 0x1E3D4C55, "h": 0x1E3D4C56}
 # A turntable with few stops; the elevations are those of the sparse split and one more.
 STOPS = {"elevation": (1, 4, 7, 8), "azimuth": (0, 34), "lighting": (0, 5)}
-GRID = {"train": {"instance": (4, 6), **STOPS}, "test": {"instance": (0,), **STOPS}}
+# As in the real files, both parts are of one size: numbers of images tell nothing.
+GRID = {"train": {"instance": (4, 6), **STOPS}, "test": {"instance": (0, 1), **STOPS}}
 NAMES = {
     "train": "smallnorb-5x46789x9x18x6x2x96x96-training-{}.mat",
     "test": "smallnorb-5x01235x9x18x6x2x96x96-testing-{}.mat",
 }
 DAT, CAT, INFO = (NAMES["train"].format(kind) for kind in ("dat", "cat", "info"))
+TEST_DAT, TEST_CAT, TEST_INFO = (NAMES["test"].format(kind) for kind in ("dat", "cat", "info"))
 
 
 def matrix(array):
@@ -140,7 +142,11 @@ WRONG = {
     "a dat file for cat": (CAT, FILES[DAT], "holds bytes .* where 32-bit integers are expected"),
     "an info file for cat": (CAT, FILES[INFO], "has 2 dimensions where 1 are expected"),
     "a cat file for info": (INFO, FILES[CAT], "has 1 dimensions where 2 are expected"),
-    "the test part": (INFO, FILES[NAMES["test"].format("info")], "do not belong together"),
+    "info of the test part": (INFO, FILES[TEST_INFO], "instance 0 is none of 4, 6"),
+    "cat of the test part": (CAT, FILES[TEST_CAT], "must name every toy once"),
+    "dat of the test part": (DAT, FILES[TEST_DAT],
+                             "training-dat.mat and .*testing-dat.mat hold the same images"),
+    "dat of the train part": (TEST_DAT, gzip.compress(FILES[DAT], 1), "the same images"),
     "floats": (DAT, matrix(np.zeros((2, 2), np.float32)), "holds floats"),
     "a file missing": (INFO, None, "holds no smallnorb-.*-training-info.mat"),
     "an empty file": (DAT, b"", "cut short: it ends within its header"),
@@ -155,7 +161,8 @@ WRONG = {
     "images of another size": (DAT, matrix(noise(80, 2, 90, 96)), "not n x 2 x 96 x 96"),
     "one camera": (DAT, matrix(noise(80, 1, 96, 96)), "not n x 2 x 96 x 96"),
     "three columns": (INFO, matrix(INFOS[:, :3]), "is 160 x 3, not n x 4"),
-    "an image too few": (DAT, matrix(DATA[1:]), "159 pairs .* 160 categories and .* 160 rows"),
+    "an image too few": (DAT, matrix(DATA[1:]),
+                         "159 pairs .* 160 categories and .* 160 rows: they do not belong"),
     "a category too few": (CAT, matrix(CATEGORIES[1:]), "159 categories"),
     "a negative size": (CAT, FILES[CAT][:8] + struct.pack("<i", -160) + FILES[CAT][12:], "is -160"),
     "a huge size": (CAT, FILES[CAT][:8] + struct.pack("<i", 2**31 - 1) + FILES[CAT][12:],

@@ -189,6 +189,13 @@ def test_values_that_are_not_there_and_tasks_that_do_not_exist():
     without = replace(whole, factors={"azimuth": whole.factors["azimuth"].clamp_max(300)})
     with pytest.raises(ValueError, match="grid train has no image at azimuth 320"):
         TransformedSets(without, "azimuth", context=1, query=1)
+    # of six images at every azimuth, two move from one to another
+    moved = whole.factors["azimuth"].clone()
+    moved[(moved == 280).nonzero()[:2, 0]] = 320
+    uneven = replace(whole, factors={"azimuth": moved})
+    with pytest.raises(ValueError, match="equally many images at every azimuth, and has 6 at 0, .* "
+                                         "6 at 240, 4 at 280, 8 at 320$"):
+        TransformedSets(uneven, "azimuth", context=1, query=1)
     source = TransformedSets(SMALL, "rotation", context=1, query=1)
     for task, size in ((9, 5), (-1, 5), (0, 0)):
         with pytest.raises(ValueError, match="tasks are 0 to 8"):

@@ -1,6 +1,7 @@
 """Inclined planes: times against a simulation, the posterior against a fine grid of frictions."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -187,5 +188,23 @@ def test_what_is_no_plane_is_refused():
     ):
         with pytest.raises(ValueError, match=words):
             Planes(**settings)
+    for shape in ((0, 2), (4, 3), (4, 2, 2), (2,), ()):
+        words = rf"planes are \[P, 2\], one or more, not {re.escape(str(list(shape)))}"
+        with pytest.raises(ValueError, match=words):
+            Planes(torch.ones(shape))
     with pytest.raises(ValueError, match="empty context"):
         planes.given_context(torch.zeros(0, 2), torch.zeros(1, 2))
+
+
+def test_a_context_with_a_time_of_no_plane_is_refused():
+    # without friction 1 m at 85 degrees take 0.453 s, and the noise reaches 0.12 below
+    x = slid([0.9])
+    for t, words in ((0.2, "a time of 0.2 seconds, .* is 0.33"), (0.33, "of 0.33 seconds"),
+                     (-0.5, "of -0.5 seconds"), (math.nan, "of nan"), (math.inf, "of inf")):
+        with pytest.raises(ValueError, match=words):
+            planes.given_context(slid([1.0, t]), x)
+    # in reach, however slow, or no time at all
+    for context in (slid([0.34]), slid([1e4]), STAYED):
+        assert bool(torch.cat(planes.given_context(context, x)).isfinite().all())
+    # a box that stays is no box of the planes that are as fast as that
+    assert planes.given_context(slid([0.34]), STAYED)[0].isnan().tolist() == [True]
