@@ -49,20 +49,20 @@ def curves_figure(rows: Sequence[Mapping[str, Any]], score: str = "error",
     fig, axes = subplots(len(families), 1, height=1.0 + 2.1 * len(families), squeeze=False)
     data: dict[str, Any] = {}
     for ax, name in zip(axes[:, 0], families, strict=True):
-        theta, family = grid(name), FAMILIES[name]
+        psi, family = grid(name), FAMILIES[name]
         ax.axvspan(family.low, family.high, **RANGE)
-        data[name] = {"parameter": theta.tolist()}
+        data[name] = {"parameter": psi.tolist()}
         for kind in kinds:
             found = by_model(rows, kind, name, score)
-            ax.fill_between(theta, found.amin(0), found.amax(0), color=STYLES[kind]["color"],
+            ax.fill_between(psi, found.amin(0), found.amax(0), color=STYLES[kind]["color"],
                             alpha=0.2, linewidth=0)
-            ax.plot(theta, found.mean(0), label=NAMES[kind], **STYLES[kind])
+            ax.plot(psi, found.mean(0), label=NAMES[kind], **STYLES[kind])
             data[name][kind] = found.tolist()
         for method, style in (("exact", EXACT), ("mle", MLE)):
             if method == "mle" and score != "error":
                 continue
             values = known(rows, method, name, score)
-            ax.plot(theta, values, label=NAMES[method], **style)
+            ax.plot(psi, values, label=NAMES[method], **style)
             data[name][method] = values.tolist()
         ax.set(title=name, xlim=ENDS[name], xlabel=f"true {UNITS[name]}")
         if score == "error":
@@ -75,14 +75,14 @@ def curves_figure(rows: Sequence[Mapping[str, Any]], score: str = "error",
 
 
 @styled()
-def sample_figure(family: str, theta: float, x: Tensor, latents: Tensor, exact: Tensor,
+def sample_figure(family: str, psi: float, x: Tensor, latents: Tensor, exact: Tensor,
                   answers: Mapping[str, DiagonalGaussian],
                   cloud: Mapping[str, tuple[Tensor, Tensor]], z: float,
                   limits: tuple[float, float]) -> tuple[Figure, dict[str, Any]]:
     """A sample, what is said of its latent, and the learned statistic beside the true one.
 
     Args:
-        theta: the true parameter; z, its latent.
+        psi: the true parameter; z, its latent.
         x: the draws, `[D]`.
         latents, exact: a grid of z and the posterior density there.
         answers: name in `STYLES` -> Gaussian of the latent of this sample, over `[1]`.
@@ -96,7 +96,7 @@ def sample_figure(family: str, theta: float, x: Tensor, latents: Tensor, exact: 
     top.set(yticks=(), xlim=(-0.1, 6), xlabel="the draws, and their mean")
     middle.plot(latents, exact, label=NAMES["exact"], **EXACT)
     middle.axvline(z, color="#767676", linewidth=1)
-    data: dict[str, Any] = {"parameter": theta, "draws": x.tolist(), "statistic": T}
+    data: dict[str, Any] = {"parameter": psi, "draws": x.tolist(), "statistic": T}
     for name, q in answers.items():
         density = q.log_prob(latents[:, None].float()).exp()
         middle.plot(latents, density, label=NAMES[name], **STYLES[name])
@@ -125,11 +125,11 @@ def reason_figure(rows: Sequence[Mapping[str, Any]],
         moved: mean estimate and error of the exact posterior under a prior about the rate of the
             single VAE's data set, `[2, places]`.
     """
-    theta, name = grid("exponential"), "exponential"
+    psi, name = grid("exponential"), "exponential"
     family = FAMILIES[name]
-    low = (theta >= 0.3) & (theta <= 4)
+    low = (psi >= 0.3) & (psi <= 4)
     fig, axes = subplots(2, 1, height=6.4, sharex=True)
-    data: dict[str, Any] = {"parameter": theta[low].tolist()}
+    data: dict[str, Any] = {"parameter": psi[low].tolist()}
     for ax, score, row in zip(axes, ("estimate", "error"), moved, strict=True):
         ax.axvspan(family.low, family.high, **RANGE)
         found = by_model(rows, "single", name, score)[:, low]
@@ -139,13 +139,13 @@ def reason_figure(rows: Sequence[Mapping[str, Any]],
                  f"exact, narrow prior about {TRAINED_AT[name]:g}": (
                      row[low], {"color": look("maml")["color"], "linestyle": "-."})}
         for label, (values, style) in lines.items():
-            ax.plot(theta[low], values, label=label, **style)
+            ax.plot(psi[low], values, label=label, **style)
             data.setdefault(label, {})[score] = values.tolist()
-        ax.plot(theta[low], found.mean(0), label=NAMES["single"], **{**SINGLE, "linestyle": "-"})
-        ax.fill_between(theta[low], found.amin(0), found.amax(0), color=SINGLE["color"],
+        ax.plot(psi[low], found.mean(0), label=NAMES["single"], **{**SINGLE, "linestyle": "-"})
+        ax.fill_between(psi[low], found.amin(0), found.amax(0), color=SINGLE["color"],
                         alpha=0.2, linewidth=0)
         data.setdefault("single", {})[score] = found.tolist()
-    axes[0].plot(theta[low], theta[low], color="#767676", linewidth=1, linestyle=":", label="true")
+    axes[0].plot(psi[low], psi[low], color="#767676", linewidth=1, linestyle=":", label="true")
     axes[0].set(ylabel="mean estimate", ylim=(0, 4.2))
     axes[1].set(ylabel="squared error", ylim=(0, 1), xlabel="true rate", xlim=(0.3, 4))
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)

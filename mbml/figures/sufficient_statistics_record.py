@@ -73,7 +73,7 @@ class Known(nn.Module):
 
 
 def parameter(family: str, z: Tensor) -> Tensor:
-    """theta of a training family, of which z is the parameter itself or the log-rate."""
+    """psi of a training family, of which z is the parameter itself or the log-rate."""
     return z.exp() if family == "exponential" else z
 
 

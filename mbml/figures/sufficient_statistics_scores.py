@@ -35,9 +35,9 @@ READ = 2000  # vectors that a reading is fitted to, and as many that judge it
 NEAREST = 40
 
 
-def latent(family: str, theta: Tensor) -> Tensor:
+def latent(family: str, psi: Tensor) -> Tensor:
     """z of a parameter of a training family."""
-    return theta.log() if family == "exponential" else theta
+    return psi.log() if family == "exponential" else psi
 
 
 def unnormalised(family: str, T: Tensor, z: Tensor, D: int) -> Tensor:
@@ -52,7 +52,7 @@ class Exact:
 
     Args:
         mean, stddev: of z, `[N]`.
-        mean_parameter: of theta.
+        mean_parameter: of psi.
         log_evidence: log p(x) up to the number that `unnormalised` leaves out.
         below: posterior probability of a latent below the true one.
         log_density: of the true latent.
@@ -79,10 +79,10 @@ def _exact(family: str, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
     log_p = unnormalised(family, T, points, D)
     log_evidence, weight = LATENTS.log_integral(log_p), LATENTS.normalise(log_p)
     mean, variance = (moment.flatten() for moment in LATENTS.moments(weight))
-    theta = points.exp() if family == "exponential" else points
+    psi = points.exp() if family == "exponential" else points
     below = (weight * ((z[:, None] - points) / (points[1] - points[0]) + 0.5).clamp(0, 1)).sum(-1)
     log_density = unnormalised(family, T[:, 0], z, D) - log_evidence
-    return mean, variance.sqrt(), weight @ theta, log_evidence, below, log_density
+    return mean, variance.sqrt(), weight @ psi, log_evidence, below, log_density
 
 
 def bound(family: str, x: Tensor, q: DiagonalGaussian) -> Tensor:
@@ -114,8 +114,8 @@ def posterior_mean(family: Family, x: Tensor, prior: dist.Distribution | None = 
 
 @cache
 def _exact_of_tests(family: str) -> Exact:
-    _, x, theta = tests(family)
-    return exact(family, x.flatten(0, 1), latent(family, theta.repeat_interleave(POINTS).double()))
+    _, x, psi = tests(family)
+    return exact(family, x.flatten(0, 1), latent(family, psi.repeat_interleave(POINTS).double()))
 
 
 def grid(family: str) -> Tensor:
@@ -125,18 +125,18 @@ def grid(family: str) -> Tensor:
 
 def inside(family: str) -> Tensor:
     """Which of them lie in the training range: `[PLACES]`."""
-    theta = grid(family)
-    return (theta >= FAMILIES[family].low) & (theta <= FAMILIES[family].high)
+    psi = grid(family)
+    return (psi >= FAMILIES[family].low) & (psi <= FAMILIES[family].high)
 
 
 @cache
 def tests(family: str, dimensions: int = 20, context: int = 20) -> tuple[Tensor, Tensor, Tensor]:
     """Contexts `[B, S, D]`, vectors `[B, P, D]` and parameters `[B]` of a curve, the same for all
     models; B counts the places and at each the data sets."""
-    theta = grid(family).repeat_interleave(SETS)
+    psi = grid(family).repeat_interleave(SETS)
     source = FamilyTasks(family, dimensions=dimensions)
-    x, _ = source.points(theta, context + POINTS, Generator().manual_seed(TEST_SEED))
-    return x[:, :context], x[:, context:], theta
+    x, _ = source.points(psi, context + POINTS, Generator().manual_seed(TEST_SEED))
+    return x[:, :context], x[:, context:], psi
 
 
 def curves(family: str, model: MetaVAE | str) -> dict[str, list[float]]:
@@ -144,16 +144,16 @@ def curves(family: str, model: MetaVAE | str) -> dict[str, list[float]]:
 
     Args:
         model: a MetaVAE; "mle"; "exact", the posterior under z ~ N(0, 1), of which the point is
-            theta at E z; "uniform", the posterior under theta uniform in the training range.
+            psi at E z; "uniform", the posterior under psi uniform in the training range.
 
     Returns:
-        Lists over the places: `error` (mean square of estimate - theta) and `estimate` (mean). Of
-        what has a posterior also `other`, the error of E theta; `coverage` of 90% intervals; `nll`
+        Lists over the places: `error` (mean square of estimate - psi) and `estimate` (mean). Of
+        what has a posterior also `other`, the error of E psi; `coverage` of 90% intervals; `nll`
         of the true latent in nats; and `gap`, KL(q || p(z | x)).
     """
-    context, x, theta = tests(family)
+    context, x, psi = tests(family)
     flat = x.flatten(0, 1)
-    truth = theta.repeat_interleave(POINTS).double()
+    truth = psi.repeat_interleave(POINTS).double()
     z = latent(family, truth)
     numbers: dict[str, Tensor] = {}
     if model == "mle":
@@ -189,11 +189,11 @@ def under(centre: float, width: float) -> Tensor:
     The integral is over the middle 1 - 1e-9 of the prior, as in `Family.posterior`: no estimate
     lies beyond.
     """
-    _, x, theta = tests("exponential")
+    _, x, psi = tests("exponential")
     of_logarithm = replace(FAMILIES["exponential"], density=lambda z: dist.Exponential(z.exp()))
     prior = dist.Normal(torch.tensor(centre, dtype=torch.float64), width)
     estimate = posterior_mean(of_logarithm, x.flatten(0, 1), prior).exp()
-    wrong = estimate - theta.repeat_interleave(POINTS)
+    wrong = estimate - psi.repeat_interleave(POINTS)
     return torch.stack([estimate, wrong.square()]).view(2, PLACES, -1).mean(-1)
 
 
@@ -217,19 +217,19 @@ def unseen(family: str, dimensions: int = 20, context: int = 20) -> tuple[Tensor
     sets of a family, its parameters uniform in the range."""
     g = Generator().manual_seed(TEST_SEED)
     source = FamilyTasks(family, dimensions=dimensions)
-    theta = source.parameters(2 * READ, g)
-    x, _ = source.points(theta, context + 1, g)
-    return x[:, :context], x[:, context:], theta
+    psi = source.parameters(2 * READ, g)
+    x, _ = source.points(psi, context + 1, g)
+    return x[:, :context], x[:, context:], psi
 
 
-def read_off(statistic: Tensor, theta: Tensor) -> Tensor:
-    """theta as well as a statistic tells it: the mean over the nearest of the first half.
+def read_off(statistic: Tensor, psi: Tensor) -> Tensor:
+    """psi as well as a statistic tells it: the mean over the nearest of the first half.
 
     Distances are between ranks, so that nothing depends on the units of a statistic.
 
     Args:
         statistic: `[2 N, F]`.
-        theta: `[2 N]`.
+        psi: `[2 N]`.
 
     Returns:
         The readings of the second half, `[N]`.
@@ -238,7 +238,7 @@ def read_off(statistic: Tensor, theta: Tensor) -> Tensor:
     known = statistic[:N].T.contiguous().sort(-1).values
     rank = torch.searchsorted(known, statistic.T.contiguous()).T.float()
     near = torch.cdist(rank[N:], rank[:N]).topk(NEAREST, largest=False).indices
-    return theta[:N][near].mean(-1)
+    return psi[:N][near].mean(-1)
 
 
 def readings(family: str, model: MetaVAE | None = None) -> dict[str, float]:
@@ -255,24 +255,24 @@ def readings(family: str, model: MetaVAE | None = None) -> dict[str, float]:
         `by_hand`, off the means of x and of the logarithm of its size; and `exact`, of the
         posterior mean.
     """
-    context, x, theta = unseen(family)
-    half, flat = theta[READ:].double(), x[:, 0]
+    context, x, psi = unseen(family)
+    half, flat = psi[READ:].double(), x[:, 0]
     if model is None:
         T = FAMILIES[family].sufficient(flat)
         mean = posterior_mean(FAMILIES[family], flat[READ:])
         read = None if T.shape[-1] > 1 else _short(
-            (read_off(T, theta) - theta[READ:]).square().mean())
+            (read_off(T, psi) - psi[READ:]).square().mean())
         hand = torch.stack([flat.mean(-1), flat.abs().log().mean(-1)], -1)
         return {"read": read, "exact": _short((mean - half).square().mean()),
-                "by_hand": _short((read_off(hand, theta) - theta[READ:]).square().mean())}
-    middle = int((theta - (theta.amin() + theta.amax()) / 2).abs().argmin())
+                "by_hand": _short((read_off(hand, psi) - psi[READ:]).square().mean())}
+    middle = int((psi - (psi.amin() + psi.amax()) / 2).abs().argmin())
     with torch.no_grad():
         q = model.infer(context, x)
         other = model.infer(context[middle].expand_as(context), x)
     found = {}
     for name, said in (("read", q), ("fixed", other)):
         statistic = torch.cat([said.mean, said.log_variance], -1)[:, 0]
-        found[name] = (read_off(statistic, theta) - theta[READ:]).square().mean()
+        found[name] = (read_off(statistic, psi) - psi[READ:]).square().mean()
     z = q.mean[READ:, 0, 0].double()
     found |= {"as_is": (z - half).square().mean(), "as_log": (z.exp() - half).square().mean()}
     return {name: _short(value) for name, value in found.items()}
@@ -285,13 +285,13 @@ def unidentified(model: MetaVAE) -> dict[str, float]:
         `error` of E z, the `correlation` of E z with the mean over the training range, and the mean
         `divergence` of q from the prior in nats.
     """
-    context, x, theta = tests("gaussian")
+    context, x, psi = tests("gaussian")
     with torch.no_grad():
         q = model.infer(context, x)
     family = FAMILIES["gaussian"]
-    chosen = (theta >= family.low) & (theta <= family.high)
+    chosen = (psi >= family.low) & (psi <= family.high)
     m = q.mean[chosen][..., 0]
-    truth = theta[chosen][:, None].expand_as(m)
+    truth = psi[chosen][:, None].expand_as(m)
     pair = torch.stack([m.flatten(), truth.flatten()])
     divergence = kl(q, standard_normal_like(q))[chosen]
     return {"error": _short((m - truth).square().mean()),

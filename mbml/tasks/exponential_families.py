@@ -3,18 +3,18 @@ r"""Exponential families and their statistics: what data say of a parameter (Wu 
 A task is a family with a parameter, a point of it is a vector of D independent draws. All that the
 vector says of the parameter is in its sufficient statistic, a mean over its D numbers,
 
-.. math:: x_1, \dots, x_D \mid \theta \sim p(\cdot \mid \theta), \qquad
+.. math:: x_1, \dots, x_D \mid \psi \sim p(\cdot \mid \psi), \qquad
           T(x) = \frac{1}{D} \sum_{d=1}^{D} t(x_d).
 
 =============  =================================  ==================  ==============
-family         density                            t(x)                theta
+family         density                            t(x)                psi
 =============  =================================  ==================  ==============
-gaussian       N(theta, 1)                        x                   -5 .. 5
-log-normal     log x from N(theta, 1)             log x               -2 .. 2
-exponential    rate theta                         x                   .5 .. 3
-weibull        shape theta, scale 1               (none)              .5 .. 3
-laplace        location 0, scale theta            abs x               .5 .. 3
-beta           Beta(theta, theta)                 log x (1 - x)       .5 .. 3
+gaussian       N(psi, 1)                          x                   -5 .. 5
+log-normal     log x from N(psi, 1)               log x               -2 .. 2
+exponential    rate psi                           x                   .5 .. 3
+weibull        shape psi, scale 1                 (none)              .5 .. 3
+laplace        location 0, scale psi              abs x               .5 .. 3
+beta           Beta(psi, psi)                     log x (1 - x)       .5 .. 3
 =============  =================================  ==================  ==============
 
 The first three train and have the paper's ranges (its code begins that of the rate at .5, the text
@@ -22,7 +22,7 @@ at 0); the others are unseen, and it prints no ranges for them. A Weibull of unk
 the paper counts among the exponential families, is none: no statistic of fixed size is sufficient,
 and its statistic here are the ordered draws.
 
-Given theta's prior, uniform on the range unless another is asked for, the exact posterior is an
+Given psi's prior, uniform on the range unless another is asked for, the exact posterior is an
 integral over a grid; the maximum-likelihood estimate is in closed form, or Newton's where there is
 none. Densities are those of `torch.distributions`. The authors' code draws Gaussians with the
 standard deviation in the place of the variance, and gives each coordinate a parameter of its own.
@@ -49,8 +49,8 @@ class Family:
     """One family with one free parameter.
 
     Args:
-        density: from theta `[...]` to the distribution of a number.
-        low, high: the range that theta is drawn from.
+        density: from psi `[...]` to the distribution of a number.
+        low, high: the range that psi is drawn from.
         statistic: t, of every number; None where no statistic is sufficient but the ordered draws.
         estimate: the maximum-likelihood estimate from the mean of t; None is Newton's.
     """
@@ -75,14 +75,14 @@ class Family:
             name, bad = type(example).__name__, float(x[~inside].flatten()[0])
             raise ValueError(f"{bad:.4g} lies outside the support of the {name}, {example.support}")
 
-    def log_prob(self, theta: Tensor, x: Tensor) -> Tensor:
-        """log p(x | theta), summed over the D draws: `[...], [..., D] -> [...]`.
+    def log_prob(self, psi: Tensor, x: Tensor) -> Tensor:
+        """log p(x | psi), summed over the D draws: `[...], [..., D] -> [...]`.
 
         Raises:
             ValueError: for a number outside the support.
         """
         self.check(x)
-        return self.density(theta[..., None]).log_prob(x).sum(-1)
+        return self.density(psi[..., None]).log_prob(x).sum(-1)
 
     def sufficient(self, x: Tensor) -> Tensor:
         """The sufficient statistic: `[..., D] -> [..., 1]`, or the ordered draws `[..., D]`.
@@ -108,7 +108,7 @@ class Family:
         u = torch.zeros(x.shape[:-1], dtype=x.dtype)
         with torch.enable_grad():
             for _ in range(NEWTON):
-                # in u = log theta, up the slope by l' / |l''|
+                # in u = log psi, up the slope by l' / |l''|
                 u.requires_grad_(True)
                 value = self.density(u.exp()[..., None]).log_prob(x).sum()
                 (slope,) = torch.autograd.grad(value, u, create_graph=True)
@@ -120,10 +120,10 @@ class Family:
     def posterior(
         self, x: Tensor, prior: dist.Distribution | None = None, points: int = 2001
     ) -> tuple[Tensor, Tensor]:
-        """Exact mean and variance of theta given each vector: `[..., D] -> [...]`, twice.
+        """Exact mean and variance of psi given each vector: `[..., D] -> [...]`, twice.
 
         Args:
-            prior: of theta; None is uniform on the range.
+            prior: of psi; None is uniform on the range.
             points: of the grid, over the range or the middle 1 - 1e-9 of the prior.
 
         Raises:
@@ -133,15 +133,15 @@ class Family:
         low, high = torch.tensor([self.low, self.high], dtype=torch.float64)
         if prior is not None:
             low, high = prior.icdf(torch.tensor([5e-10, 1 - 5e-10], dtype=torch.float64))
-        theta = low + (high - low) * torch.linspace(0, 1, points, dtype=torch.float64)
-        # log p(theta) + sum_d log p(x_d | theta); the ends count half, by the trapezoid rule
-        log_p = torch.zeros_like(theta) if prior is None else prior.log_prob(theta)
+        psi = low + (high - low) * torch.linspace(0, 1, points, dtype=torch.float64)
+        # log p(psi) + sum_d log p(x_d | psi); the ends count half, by the trapezoid rule
+        log_p = torch.zeros_like(psi) if prior is None else prior.log_prob(psi)
         log_p[[0, -1]] -= torch.log(torch.tensor(2.0))
-        density = self.density(theta)
+        density = self.density(psi)
         log_p = log_p + sum(density.log_prob(v[..., None]) for v in x.double().unbind(-1))
         weight = log_p.softmax(-1)
-        mean = weight @ theta
-        return mean, (weight * (theta - mean[..., None]).square()).sum(-1)
+        mean = weight @ psi
+        return mean, (weight * (psi - mean[..., None]).square()).sum(-1)
 
 
 FAMILIES = {
@@ -184,22 +184,22 @@ class FamilyTasks:
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Episodes:
         """`support.x [B, S, D]`, `query.x [B, Q, D]`, and the parameter as `query.y [B, Q, 1]`."""
-        theta = self.parameters(batch_size, generator)
-        x, y = self.points(theta, self.context + self.query, generator)
+        psi = self.parameters(batch_size, generator)
+        x, y = self.points(psi, self.context + self.query, generator)
         return split(x, y, self.context)
 
     def parameters(self, tasks: int, generator: torch.Generator) -> Tensor:
-        """theta of new data sets, `[tasks]`: those of `sample`, given a generator in the same
+        """psi of new data sets, `[tasks]`: those of `sample`, given a generator in the same
         state."""
         family = FAMILIES[self.family]
         return family.low + (family.high - family.low) * torch.rand(tasks, generator=generator)
 
     def points(
-        self, theta: Tensor, count: int, generator: torch.Generator
+        self, psi: Tensor, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """`count` points of the data set of every parameter, in its range or not: `[B, count, D]`,
         and the parameters `[B, count, 1]`."""
-        density = FAMILIES[self.family].density(theta.double()[:, None, None])
+        density = FAMILIES[self.family].density(psi.double()[:, None, None])
         # torch.distributions draw from the global stream
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
@@ -207,7 +207,7 @@ class FamilyTasks:
         if isinstance(density, dist.Beta):
             # rounding to single precision may reach the ends
             x = x.clamp(1e-7, 1 - 1e-7)
-        y = theta[:, None, None].expand(-1, count, 1)
+        y = psi[:, None, None].expand(-1, count, 1)
         return x.float(), y.float()
 
     def stored(

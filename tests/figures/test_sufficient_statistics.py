@@ -26,8 +26,8 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def vectors(family: str, count: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
     source = FamilyTasks(family)
-    theta = source.parameters(count, generator())
-    return source.points(theta, 1, generator())[0][:, 0], theta
+    psi = source.parameters(count, generator())
+    return source.points(psi, 1, generator())[0][:, 0], psi
 
 
 @pytest.fixture
@@ -47,20 +47,20 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("family", ["gaussian", "log-normal"])
 def test_the_posterior_of_a_mean_is_in_closed_form(family):
-    x, theta = vectors(family)
-    p = scores.exact(family, x, theta)
+    x, psi = vectors(family)
+    p = scores.exact(family, x, psi)
     mean = D * FAMILIES[family].sufficient(x.double())[:, 0] / (D + 1)
     assert_close(p.mean, mean, atol=1e-9, rtol=0)
     assert_close(p.mean_parameter, p.mean)
     assert_close(p.stddev, torch.full_like(mean, (D + 1) ** -0.5), atol=1e-9, rtol=0)
     exact = torch.distributions.Normal(mean, p.stddev)
-    assert_close(p.log_density, exact.log_prob(theta.double()), atol=1e-8, rtol=0)
-    assert_close(p.below, exact.cdf(theta.double()), atol=2e-3, rtol=0)
+    assert_close(p.log_density, exact.log_prob(psi.double()), atol=1e-8, rtol=0)
+    assert_close(p.below, exact.cdf(psi.double()), atol=2e-3, rtol=0)
 
 
 def test_the_posterior_of_a_log_rate_is_the_integral():
-    x, theta = vectors("exponential")
-    p = scores.exact("exponential", x, theta.log())
+    x, psi = vectors("exponential")
+    p = scores.exact("exponential", x, psi.log())
     for i, row in enumerate(x.double()):
         T, top = float(row.mean()), float(p.mean[i])
 
@@ -70,7 +70,7 @@ def test_the_posterior_of_a_log_rate_is_the_integral():
 
         total, first = (integrate.quad(density, -5, 5, args=(k,), points=[top])[0] for k in (0, 1))
         assert float(p.mean[i]) == pytest.approx(first / total, abs=1e-7)
-        below = integrate.quad(density, -5, float(theta[i].log()), points=[top])[0] / total
+        below = integrate.quad(density, -5, float(psi[i].log()), points=[top])[0] / total
         assert float(p.below[i]) == pytest.approx(below, abs=2e-3)
     # under the same prior, by the posterior of the task source
     prior = torch.distributions.LogNormal(torch.tensor(0.0).double(), 1.0)
@@ -80,9 +80,9 @@ def test_the_posterior_of_a_log_rate_is_the_integral():
 
 @pytest.mark.parametrize("family", TRAINING)
 def test_the_gap_is_the_divergence_from_the_exact_posterior(family):
-    x, theta = vectors(family)
-    z = scores.latent(family, theta)
-    assert_close(trainings.parameter(family, z), theta)
+    x, psi = vectors(family)
+    z = scores.latent(family, psi)
+    assert_close(trainings.parameter(family, z), psi)
     p = scores.exact(family, x, z)
     best = DiagonalGaussian(p.mean[:, None], 2 * p.stddev.log()[:, None])
     moved = DiagonalGaussian(best.mean + 0.3, best.log_variance - 0.5)
@@ -108,8 +108,8 @@ def test_a_model_that_knows_the_posterior_scores_as_the_posterior_does(small):
         assert found[name] == pytest.approx(exact[name], rel=1e-3, abs=1e-6)
     assert max(abs(v) for v in found["gap"]) < 1e-3
     mle = scores.curves("gaussian", "mle")
-    _, x, theta = scores.tests("gaussian")
-    wrong = (x.mean(-1) - theta[:, None]).square().view(scores.PLACES, -1).mean(1)
+    _, x, psi = scores.tests("gaussian")
+    wrong = (x.mean(-1) - psi[:, None]).square().view(scores.PLACES, -1).mean(1)
     assert mle["error"] == pytest.approx(wrong.tolist(), rel=1e-3)
     assert scores.under(0.0, 1.0)[1].tolist() == pytest.approx(
         scores.curves("exponential", "exact")["error"], rel=1e-3)
@@ -123,32 +123,32 @@ def test_a_model_that_knows_the_posterior_scores_as_the_posterior_does(small):
 
 
 def test_a_curve_is_cut_at_the_ends_of_the_training_range():
-    theta = scores.grid("gaussian")
-    assert scores.within("gaussian", theta.abs().tolist()) == pytest.approx(2.5, abs=0.2)
-    assert scores.outside("gaussian", theta.abs().tolist()) == pytest.approx(7.75, abs=0.2)
+    psi = scores.grid("gaussian")
+    assert scores.within("gaussian", psi.abs().tolist()) == pytest.approx(2.5, abs=0.2)
+    assert scores.outside("gaussian", psi.abs().tolist()) == pytest.approx(7.75, abs=0.2)
 
 
 def test_reading_depends_on_no_units_and_finds_what_is_there(small):
-    theta = torch.rand(400, generator=generator())
-    one = theta[:, None]
-    exact, other = scores.read_off(one, theta), scores.read_off((5 * one).exp(), theta)
+    psi = torch.rand(400, generator=generator())
+    one = psi[:, None]
+    exact, other = scores.read_off(one, psi), scores.read_off((5 * one).exp(), psi)
     assert_close(exact, other)
-    assert float((exact - theta[200:]).square().mean()) < 1e-3
+    assert float((exact - psi[200:]).square().mean()) < 1e-3
     noise = torch.randn(400, 1, generator=generator(1))
-    assert float((scores.read_off(noise, theta) - theta[200:]).square().mean()) > 0.07
+    assert float((scores.read_off(noise, psi) - psi[200:]).square().mean()) > 0.07
 
 
 def test_known_models_have_the_densities_of_their_families():
     known = trainings.Known(TRAINING, 2)
     parts = [vectors(name, 2) for name in TRAINING]
     x = torch.stack([p[0] for p in parts]).transpose(0, 1).reshape(6, 1, D)
-    theta = torch.stack([p[1] for p in parts]).T.reshape(6)
+    psi = torch.stack([p[1] for p in parts]).T.reshape(6)
     task = torch.tensor([0, 2, 4, 1, 3, 5])
     names = [TRAINING[int(t) // 2] for t in task]
-    z = torch.stack([scores.latent(name, t) for name, t in zip(names, theta, strict=True)])
+    z = torch.stack([scores.latent(name, t) for name, t in zip(names, psi, strict=True)])
     found = known(z[:, None, None], task).log_prob(x)
     expected = [FAMILIES[name].log_prob(t, row[0])
-                for name, t, row in zip(names, theta, x, strict=True)]
+                for name, t, row in zip(names, psi, x, strict=True)]
     assert_close(found[:, 0], torch.stack(expected), rtol=1e-4, atol=1e-4)
 
 

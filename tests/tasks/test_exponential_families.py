@@ -32,13 +32,13 @@ SCIPY = {
 @pytest.mark.parametrize("name", FAMILIES)
 def test_draws_and_densities_are_those_of_the_family(name):
     source = FamilyTasks(name)
-    theta = torch.tensor([source.parameters(1, generator(3)).item()])
-    x, y = source.points(theta, 300, generator())
-    exact = SCIPY[name](theta.item())
+    psi = torch.tensor([source.parameters(1, generator(3)).item()])
+    x, y = source.points(psi, 300, generator())
+    exact = SCIPY[name](psi.item())
     assert stats.kstest(x.flatten().double().numpy(), exact.cdf).pvalue > 1e-3
-    assert x.shape == (1, 300, 20) and bool((y == theta).all())
+    assert x.shape == (1, 300, 20) and bool((y == psi).all())
     expected = torch.from_numpy(exact.logpdf(x[0, :5].double().numpy()).sum(-1))
-    found = FAMILIES[name].log_prob(theta.double(), x[0, :5].double())
+    found = FAMILIES[name].log_prob(psi.double(), x[0, :5].double())
     assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -59,13 +59,13 @@ def test_vectors_with_one_statistic_say_the_same_of_the_parameter(name):
     other = SAME[name](x)
     assert not torch.equal(x, other)
     assert_close(family.sufficient(x), family.sufficient(other))
-    theta = torch.linspace(0.6, 2, 9, dtype=torch.float64)[:, None]
-    difference = family.log_prob(theta, x) - family.log_prob(theta, other)
+    psi = torch.linspace(0.6, 2, 9, dtype=torch.float64)[:, None]
+    difference = family.log_prob(psi, x) - family.log_prob(psi, other)
     assert_close(difference, difference[:1].expand_as(difference))
     assert_close(family.posterior(x)[0], family.posterior(other)[0])
     # and others do not
     moved = x * 0.9
-    difference = family.log_prob(theta, x) - family.log_prob(theta, moved)
+    difference = family.log_prob(psi, x) - family.log_prob(psi, moved)
     assert float(difference.std(0).min()) > 0.01
 
 
@@ -111,12 +111,12 @@ def test_with_a_gaussian_prior_the_posterior_of_a_mean_is_in_closed_form():
 
 @pytest.mark.parametrize("name", ["gaussian", "exponential", "beta"])
 def test_the_posterior_variance_is_the_error_of_its_mean(name):
-    x, theta = vectors(name, 1500)
+    x, psi = vectors(name, 1500)
     mean, variance = FAMILIES[name].posterior(x, points=301)
-    wrong = (mean - theta).square()
+    wrong = (mean - psi).square()
     assert float(wrong.mean()) == pytest.approx(float(variance.mean()), rel=0.12)
     # less than that of the estimate, over parameters from the prior
-    assert float(wrong.mean()) < float((FAMILIES[name].most_likely(x) - theta).square().mean())
+    assert float(wrong.mean()) < float((FAMILIES[name].most_likely(x) - psi).square().mean())
 
 
 @pytest.mark.parametrize("name, bad", [
