@@ -117,7 +117,9 @@ def moving(image: Tensor, panels: Mapping[str, tuple[Tensor, Tensor, Tensor]],
         The figure, and of each model how far the code has moved, in units of the mean distance
         between the codes of two of the other images.
     """
-    fig, axes = subplots(2, 2, height=6.2)
+    columns = 2 if len(panels) < 4 else 3
+    lines = -(-(1 + len(panels)) // columns)
+    fig, axes = subplots(lines, columns, height=6.2 * lines / columns, squeeze=False)
     first, *others = axes.flat
     first.imshow(image, cmap="gray", vmin=0, vmax=1)
     first.set(xticks=[], yticks=[])
@@ -212,6 +214,43 @@ def curves(rows: Sequence[Mapping[str, Any]], factors: Sequence[str],
         ax.set_title(split)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig, data
+
+
+@styled()
+def lengths(rows: Sequence[Mapping[str, Any]], factor: str) -> tuple[Figure, dict]:
+    """Accuracy against the length of training, a panel for each place where classifiers were
+    fitted: models that were trained more than once, and pixels as a level.
+
+    Args:
+        rows: of a record, of one split, whose `means` are drawn.
+        factor: the family.
+
+    Returns:
+        The figure, and model -> steps -> `means`.
+    """
+    rows = [row for row in rows if row["factor"] == factor]
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for name in models_of(rows):
+        of = {row["steps"]: row["means"] for row in rows if row["model"] == name}
+        if len(of) > 1 or name == "pixels":
+            found[name] = of
+    fig, axes = subplots(1, len(FITS), height=3.4)
+    for ax, (fit, words) in zip(axes, FITS.items(), strict=True):
+        for name, of in found.items():
+            style = colours_of(name)
+            if name == "pixels":
+                (means,) = of.values()
+                ax.axhline(means[fit], label=word(name), **style | {"marker": ""})
+            else:
+                ax.plot(list(of), [means[fit] for means in of.values()], label=word(name), **style)
+        ticks = sorted({steps for name, of in found.items() for steps in of if name != "pixels"})
+        ax.set(xscale="log", xlabel="thousand steps", title=words)
+        ax.set_xticks(ticks, [f"{steps / 1000:g}" for steps in ticks])
+        ax.set_xticks([], minor=True)
+    axes[0].set_ylabel("accuracy")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return fig, {name: {str(steps): means for steps, means in of.items()}
+                 for name, of in found.items()}
 
 
 def table(rows: Sequence[Mapping[str, Any]], fit: str,

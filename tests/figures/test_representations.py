@@ -76,6 +76,23 @@ def test_curves_run_over_unseen_values_and_strokes_mark_the_trained_ones():
     assert list(known.get_xdata()) == pytest.approx([0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9])
 
 
+def test_lengths_draw_models_that_were_trained_more_than_once_and_pixels_as_a_level():
+    rows = [{"model": model, "factor": factor, "steps": steps,
+             "means": {"own": steps / 1e5, "transfer": 1 - steps / 1e5}}
+            for model, factor, steps in (("vhe", "scale", 100), ("metavae", "scale", 100),
+                                         ("metavae", "scale", 700), ("metavae", "shear", 900),
+                                         ("pixels", "scale", 50))]
+    fig, data = figures.lengths(rows, "scale")
+    assert {name: list(of) for name, of in data.items()} == {
+        "pixels": ["50"], "metavae": ["100", "700"]}
+    for ax, (kind, words) in zip(fig.axes, figures.FITS.items(), strict=True):
+        level, course = ax.lines
+        assert set(level.get_ydata()) == {data["pixels"]["50"][kind]}
+        assert list(course.get_xdata()) == [100, 700]
+        assert list(course.get_ydata()) == [data["metavae"][n][kind] for n in ("100", "700")]
+        assert words in ax.get_title("left")
+
+
 def test_a_table_has_a_line_for_each_model_and_what_is_published_beside_it():
     rows = [{"model": model, "factor": factor, "means": {"own": value, "transfer": 0.0}}
             for model, factor, value in (("vhe-published", "scale", 0.5), ("vhe", "scale", 0.25),
