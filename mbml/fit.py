@@ -135,8 +135,11 @@ def fit(
     fabric = launch(device, devices, precision)
     first_process, alone = fabric.is_global_zero, fabric.world_size == 1
     was_training = learner.training
-    # images channel by channel within a pixel: what convolutions are fastest with everywhere
-    learner.to(fabric.device, memory_format=torch.channels_last).train()
+    learner.to(fabric.device).train()
+    for weight in learner.parameters():
+        if weight.ndim == 4:  # those of a bank of convolutions have five, which are not images
+            # channel by channel within a pixel: what convolutions are fastest with everywhere
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     run = Training(
         learner,
         optimizer,

@@ -6,9 +6,9 @@ trains what is not in the file yet, one model after the other, and writes the fi
 training that is stopped goes on from its checkpoint in `runs`. Instead of "mnist" (prepared before)
 it may be "norb" (prepared before), "ten-digits" or "toys".
 
-Contexts, batches and optimiser are those of Wu et al. (2020), and so are the networks of digits;
-those of toys are the same, while the paper has convolutions for NORB. How long the training is, is
-not theirs, and stands in each row as "steps". Each step sees 100 images of every transformation.
+Contexts, batches and optimiser are those of Wu et al. (2020) on digits, and so are the networks;
+those of toys are the same, those of NORB convolutional, as in the paper. How long the training is,
+is not theirs, and stands in each row as "steps". Each step sees 100 images of every transformation.
 The names:
 
 ============================ ==================================================================
@@ -46,7 +46,13 @@ from mbml.learners.generative.metavae import MetaVAE
 from mbml.learners.generative.neural_statistician import NeuralStatistician
 from mbml.learners.generative.vhe_vampprior import VampPriorHomoencoder
 from mbml.nets import MLP
-from mbml.nets.generative import meta_networks, set_networks
+from mbml.nets.conv_vae import ConvEncoder
+from mbml.nets.generative import (
+    conv_meta_networks,
+    conv_set_networks,
+    meta_networks,
+    set_networks,
+)
 from mbml.representations import Projection, accuracy, codes, distance, fitted
 
 DIGITS, TOYS = ("rotation", "scale", "shear"), ("elevation", "azimuth", "lighting")
@@ -59,6 +65,8 @@ SETTINGS: dict[str, Any] = {
 }
 #: A data set of toys has 810 to 2,430 images, one of MNIST 60,000.
 STEPS = {"mnist": 3000, "ten-digits": 3000, "toys": 1000, "norb": 1000}
+#: Data sets whose networks are convolutional; on a GPU, where there is one.
+CONVOLUTIONAL = ("norb",)
 PUBLISHED = "-published"
 UNMOVED = {"rotation": 0, "scale": 1.0, "shear": 0}
 CONTROLS = ("pixels", "principal-components")
@@ -76,30 +84,34 @@ LONGER = (
 )
 
 
-def model(name: str, points: int, size: int, transformations: int) -> GenerativeLearner:
+def model(name: str, point: Sequence[int], size: int, transformations: int) -> GenerativeLearner:
     """A model of `MODELS` that has something to train, untrained.
 
     Args:
-        points: numbers of a point, X.
+        point: shape of a point, (X,) for fully connected networks, (1, H, H) for convolutions.
         size: images of a transformation.
         transformations: how many are trained on.
     """
     kind, flawed = name.removesuffix(PUBLISHED), name.endswith(PUBLISHED)
-    context = SETTINGS["context"]
+    context, vectors = SETTINGS["context"], len(point) == 1
+    meta, sets = (meta_networks, set_networks) if vectors else (conv_meta_networks,
+                                                                conv_set_networks)
     if kind == "metavae":
-        return MetaVAE(**meta_networks(points), datasets=transformations, context_size=context)
+        return MetaVAE(**meta(point[-1]), datasets=transformations, context_size=context)
     if kind == "metavae-blind":
-        networks = meta_networks(points)
-        blind = MLP(points, [400, 400], 80)
-        return MetaVAE(encoder=blind, decoder=networks["decoder"], datasets=transformations)
+        networks = meta(point[-1])
+        net = networks.get("net")
+        blind = MLP(net.features if net else point[-1], [400, 400], 80)
+        return MetaVAE(encoder=blind, net=net, decoder=networks["decoder"],
+                       datasets=transformations)
     flaws = {"whole_kl": flawed, "sampled_codes": flawed}
     if kind == "neural-statistician":
-        return NeuralStatistician(**set_networks(points), **flaws)
+        return NeuralStatistician(**sets(point[-1]), **flaws)
     shared = {"size": size, "context_size": context, **flaws,
-              **set_networks(points, linear_statistic=flawed)}
+              **sets(point[-1], linear_statistic=flawed)}
     if kind == "vhe":
         return Homoencoder(**shared)
-    return VampPriorHomoencoder(point=(points,), **shared)
+    return VampPriorHomoencoder(point=tuple(point), **shared)
 
 
 def some(image_set: ImageSet, count: int, seed: int = 0) -> ImageSet:
@@ -115,22 +127,32 @@ def trained(name: str, image_set: ImageSet, factor: str, split: str, seed: int, 
             folder: Path | None = None) -> GenerativeLearner:
     """A model after so many steps on the transformations of a split."""
     batch, context = SETTINGS["batch"], SETTINGS["context"]
+    vectors = image_set.name not in CONVOLUTIONAL
     # A batch is also where its points' contexts are drawn from. Of a neural statistician it is all.
-    sets = TransformedSets(image_set, factor, split, context=max(batch, context), query=batch)
+    sets = TransformedSets(image_set, factor, split, context=max(batch, context), query=batch,
+                           flat=vectors)
     torch.manual_seed(seed)
-    transformations, size = sets.images.shape[:2]  # toys of one elevation are some of all toys
-    learner = model(name, sets.images[0, 0].numel(), size, transformations)
+    transformations, size, *shape = sets.images.shape  # toys of one elevation are some of all toys
+    learner = model(name, (sets.images[0, 0].numel(),) if vectors else shape, size, transformations)
     # compiling takes half a minute, and then a fifth to a third off every step
-    fit(learner, sets, steps=steps, batch_size=len(sets), seed=seed, device="cpu",
+    fit(learner, sets, steps=steps, batch_size=len(sets), seed=seed,
+        device="cpu" if vectors else "auto",
         precision=SETTINGS["precision"], compile=steps >= 1000, folder=folder, progress=False,
         optimizer=lambda ps: torch.optim.Adam(ps, lr=SETTINGS["learning_rate"], fused=True))
-    return learner.eval()
+    return learner.cpu().eval()
 
 
 def context_of(learner: GenerativeLearner | Projection) -> int:
     """Points of a context when codes are taken: a neural statistician's is as large as its sets."""
     alone = isinstance(learner, NeuralStatistician) and not isinstance(learner, Homoencoder)
     return SETTINGS["batch"] if alone else SETTINGS["context"]
+
+
+def one_by_one(learner: GenerativeLearner | Projection) -> dict[str, Any]:
+    """How `TransformedSets` hands images to a learner whose codes are taken."""
+    modules = learner.modules() if isinstance(learner, torch.nn.Module) else ()
+    images_as_such = any(isinstance(module, ConvEncoder) for module in modules)
+    return {"context": context_of(learner), "query": 1, "flat": not images_as_such}
 
 
 def accuracies(learner: GenerativeLearner | Projection, train: ImageSet, test: ImageSet,
@@ -141,7 +163,7 @@ def accuracies(learner: GenerativeLearner | Projection, train: ImageSet, test: I
         "own" (fitted on codes of the same transformation) and "transfer" (fitted on codes of those
         that were trained on, as many images in all) -> transformation -> accuracy.
     """
-    where = {"context": context_of(learner), "query": 1}
+    where = one_by_one(learner)
     unseen = [TransformedSets(part, factor, split, unseen=True, **where) for part in (train, test)]
     seen = meta_splits.values(factor, split)
     known = TransformedSets(some(train, max(len(train) // len(seen), where["context"] + 1)), factor,
@@ -168,8 +190,7 @@ def distances(learner: GenerativeLearner | Projection, image_set: ImageSet,
     for factor in factors:
         moved = {}
         for unseen in (False, True):
-            sets = TransformedSets(image_set, factor, unseen=unseen, context=context_of(learner),
-                                   query=1)
+            sets = TransformedSets(image_set, factor, unseen=unseen, **one_by_one(learner))
             moved |= {value: codes(learner, sets, i) for i, value in enumerate(sets.values)}
         base = moved.pop(UNMOVED.get(factor, meta_splits.GRIDS[factor][0]))
         found[factor] = round(sum(distance(base, m) for m in moved.values()) / len(moved), 4)

@@ -1,6 +1,7 @@
 """The record of codes of transformed images: which models, which images, what is measured."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("name", record.MODELS[len(record.CONTROLS):])
 def test_a_published_model_has_the_flaws_of_the_public_code_and_no_other_has(name):
-    model = record.model(name, 784, 60_000, 9)
+    model = record.model(name, (784,), 60_000, 9)
     flawed = name.endswith(record.PUBLISHED)
     if name.startswith("metavae"):
         assert not flawed and model.datasets == 9
@@ -35,6 +36,26 @@ def test_a_published_model_has_the_flaws_of_the_public_code_and_no_other_has(nam
     linear = all(not isinstance(m, torch.nn.ELU) for m in model.statistic.modules())
     assert linear == (flawed and name.startswith("vhe"))
     assert getattr(model, "size", 60_000) == 60_000
+
+
+@pytest.mark.parametrize("name", [
+    name for name in record.MODELS[len(record.CONTROLS):] if not name.endswith(record.PUBLISHED)])
+def test_images_of_norb_pass_convolutions_and_train(name, small, monkeypatch):
+    monkeypatch.setattr(record, "CONVOLUTIONAL", ("toys",))
+    narrow = {"channels": (2, 3), "hidden": 8}
+    for builder in ("conv_meta_networks", "conv_set_networks"):
+        build = getattr(record, builder)
+        monkeypatch.setattr(record, builder, partial(build, **narrow))
+    toys = images.load("toys", "test")
+    learner = record.trained(name, toys, "lighting", "contiguous", seed=0, steps=1)
+    assert not learner.training
+    sets = TransformedSets(toys, "lighting", "contiguous", unseen=True,
+                           **record.one_by_one(learner))
+    episodes = sets.sample(2, torch.Generator().manual_seed(0))
+    assert episodes.query.x.shape == (2, 1, 1, 32, 32)
+    with torch.no_grad():
+        q = learner.infer(episodes.support.x, episodes.query.x)
+    assert q.mean.shape == (2, 1, 40) and q.mean.isfinite().all()
 
 
 def test_some_images_keep_their_classes_and_toys_stay_together():

@@ -12,8 +12,12 @@ from mbml.learners.generative.homoencoder import Homoencoder
 from mbml.learners.generative.metavae import MetaVAE
 from mbml.nets.bank import Bank
 from mbml.nets.conv_vae import ConvDecoder, ConvEncoder
-from mbml.nets.generative import meta_networks, set_networks
-from mbml.nets.joined import Joined
+from mbml.nets.generative import (
+    conv_meta_networks,
+    conv_set_networks,
+    meta_networks,
+    set_networks,
+)
 
 
 def count(net: nn.Module) -> int:
@@ -28,7 +32,7 @@ def layers(*widths: int) -> int:
 def test_the_published_sizes():
     with torch.device("meta"):
         meta, sets = meta_networks(), set_networks()
-        conv = ConvEncoder()
+        conv, conv_meta, conv_sets = ConvEncoder(), conv_meta_networks(), conv_set_networks()
     assert count(meta["statistic"]) == layers(784, 784, 400, 400)
     assert count(meta["encoder"]) == layers(784 + 400, 400, 400, 80)
     assert count(meta["decoder"]) == layers(40, 400, 400, 784)
@@ -37,6 +41,13 @@ def test_the_published_sizes():
     assert count(sets["prior"]) == layers(300, 400, 400, 80)
     assert count(sets["decoder"]) == layers(40, 400) + layers(300, 400) + layers(800, 4096, 784)
     assert conv.features == 256 * 4 * 4
+    # one layer of 400 for what is said of point and of context, as published
+    branches = layers(4096, 400) + layers(400, 400)
+    assert count(conv_meta["encoder"]) == branches + layers(800, 400, 400, 80)
+    assert count(conv_meta["decoder"].third) == layers(400, 4096)
+    assert count(conv_sets["encoder"]) - layers(300, 400) == branches - layers(400, 400) + layers(
+        800, 400, 400, 80)
+    assert count(conv_meta["net"]) == count(conv_sets["net"]) == count(conv)
 
 
 def test_a_linear_statistic_sees_the_mean_of_a_context_only():
@@ -59,22 +70,21 @@ def images() -> Episodes:
                     net=nets.Identity()),
     lambda: Homoencoder(**set_networks(64, latent=2, set_latent=3, hidden=4, wide=5), size=100,
                         net=nets.Identity()),
+    lambda: Homoencoder(**conv_set_networks(8, set_latent=3, **SMALL_CONV), size=100, draws=2),
 ])
-def test_fully_connected_they_model_images_as_vectors(build):
+def test_fully_connected_they_model_images_as_vectors_and_by_convolutions_as_they_are(build):
     torch.manual_seed(0)
     model = build()
     model.loss(images()).total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+SMALL_CONV = {"latent": 2, "hidden": 4, "channels": (3, 4)}
+
+
 def conv_metavae() -> MetaVAE:
     torch.manual_seed(0)
-    net = ConvEncoder(image_size=8, channels=(3, 4))
-    return MetaVAE(
-        net=net, statistic=nets.MLP(net.features, [], 5), datasets=2, draws=2,
-        encoder=Joined(nets.MLP(5 + net.features, [6], 4)),
-        decoder=ConvDecoder(2, hidden=4, image_size=8, channels=(4, 3)),
-    )
+    return MetaVAE(**conv_meta_networks(8, summary=5, **SMALL_CONV), datasets=2, draws=2)
 
 
 def test_convolutional_it_is_the_same_model_with_its_decoders_in_one_product():

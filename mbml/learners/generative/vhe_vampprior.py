@@ -63,8 +63,17 @@ class VampPriorHomoencoder(Homoencoder):
         self.reach = reach
 
     def mixture(self) -> DiagonalGaussian:
-        """q(c | U_k) of every learned set, `[K, C]`."""
-        return self.summarise(self.pseudo if self.reach is None else self.pseudo.clamp(*self.reach))
+        """q(c | U_k) of every learned set, `[K, C]`. They are no data: the batch norm of a backbone
+        normalises them by its running averages, and does not average over them."""
+        sets = self.pseudo if self.reach is None else self.pseudo.clamp(*self.reach)
+        if self.net is None:
+            return self.summarise(sets)
+        training = self.net.training
+        self.net.eval()
+        try:
+            return self.summarise(sets)
+        finally:
+            self.net.train(training)
 
     def log_prior(self, c: Tensor) -> Tensor:
         """log p(c), `[..., C] -> [...]`, in 32 bits at least."""

@@ -7,9 +7,11 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 from torch.testing import assert_close
 
+from mbml import Episodes, Examples
 from mbml.distributions import DiagonalGaussian
 from mbml.learners.generative.homoencoder import Homoencoder
 from mbml.learners.generative.vhe_vampprior import VampPriorHomoencoder
+from mbml.nets.generative import conv_set_networks
 from tests.learners.generative.linear_gaussian import NOISE, N, Truth, X
 
 
@@ -128,3 +130,20 @@ def test_the_prior_keeps_its_precision_where_components_are_many_and_narrow():
     for mixed in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             assert_close(model.log_prior(c).double(), truth, atol=0.02, rtol=0)
+
+
+def test_learned_images_leave_the_averages_of_a_backbone_to_the_data():
+    x = torch.rand(1, 6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    averages = []
+    for learned in (False, True):
+        torch.manual_seed(0)
+        networks = conv_set_networks(8, latent=2, set_latent=3, hidden=4, channels=(2, 3))
+        model = (VampPriorHomoencoder(**networks, point=(1, 8, 8), components=3, pseudo_points=2)
+                 if learned else Homoencoder(**networks))
+        model.train().loss(Episodes(Examples(x[:, :2]), Examples(x[:, 2:]))).total.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        assert all(module.training for module in model.modules())
+        averages.append(list(model.net.buffers()))
+    for one, other in zip(*averages, strict=True):
+        assert_close(one, other)
+        assert not torch.equal(one, torch.zeros_like(one))
