@@ -4,6 +4,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -96,7 +97,7 @@ def test_accuracies_are_of_classifiers_fitted_where_they_say():
     found = record.accuracies(Projection(), train, test, "scale", "sparse")
     known = meta_splits.values("scale", "sparse")
     some = record.some(train, len(train) // len(known))
-    x, y = (sum((list(moved(some, value)[i]) for value in known), []) for i in (0, 1))
+    x, y = map(np.concatenate, zip(*(moved(some, value) for value in known), strict=True))
     everywhere = LogisticRegression(max_iter=1000).fit(x, y)
     for value in meta_splits.values("scale", "sparse", unseen=True):
         there = LogisticRegression(max_iter=1000).fit(*moved(train, value))
