@@ -188,7 +188,8 @@ def calibration_figure(scores: Mapping[str, Tensor], level: float,
     Args:
         scores: "nll", "exact", "gaussian", "coverage" -> `[304]`, of the planes of `planes.TEST`.
         level: of the intervals.
-        given: angle -> NLL above exact of the exact answer that knows the context alone.
+        given: angle -> NLL above exact of the Gaussian with the mean and variance of the exact answer
+            that knows the context alone.
     """
     fig, (top, bottom) = subplots(2, 1, height=5.8, sharex=True, height_ratios=(1.4, 1))
     angle = planes.TEST[:, 1].reshape(19, 16)[0].tolist()
@@ -199,7 +200,7 @@ def calibration_figure(scores: Mapping[str, Tensor], level: float,
     top.plot(angle, above["gaussian"], color=COLOURS["exact"], ls="--", label="best Gaussian")
     if given:
         top.plot(list(given), list(given.values()), "D", color=COLOURS["exact"], fillstyle="none",
-                 markersize=7, label="exact, plane unknown")
+                 markersize=7, label="best Gaussian, plane unknown")
     top.plot(angle, above["nll"], "o-", label="learned", **LEARNED)
     # room for the legend
     top.set(ylabel="NLL above exact (nats)", ylim=(None, 1.25 * top.get_ylim()[1]))

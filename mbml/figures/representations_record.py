@@ -80,7 +80,8 @@ LONGER = (
     ("metavae", "rotation", 9_000), ("metavae", "scale", 9_000), ("vhe-published", "scale", 9_000),
     ("metavae", "scale", 20_000), ("metavae-blind", "scale", 20_000),
     ("vhe-published", "scale", 20_000), ("metavae", "scale", 40_000),
-    ("vhe-published", "scale", 40_000),
+    ("vhe-published", "scale", 40_000), ("metavae", "scale", 60_000),
+    ("vhe-published", "scale", 60_000),
 )
 
 
