@@ -217,40 +217,50 @@ def curves(rows: Sequence[Mapping[str, Any]], factors: Sequence[str],
 
 
 @styled()
-def lengths(rows: Sequence[Mapping[str, Any]], factor: str) -> tuple[Figure, dict]:
-    """Accuracy against the length of training, a panel for each place where classifiers were
-    fitted: models that were trained more than once, and pixels as a level.
+def lengths(rows: Sequence[Mapping[str, Any]], factors: Sequence[str]) -> tuple[Figure, dict]:
+    """Accuracy against the length of training: a row for each family, a column for each place where
+    classifiers were fitted. Models that were trained more than once, and pixels as a level.
 
     Args:
         rows: of a record, of one split, whose `means` are drawn.
-        factor: the family.
+        factors: families, from top to bottom.
 
     Returns:
-        The figure, and model -> steps -> `means`.
+        The figure, and family -> model -> steps -> `means`.
     """
-    rows = [row for row in rows if row["factor"] == factor]
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    for name in models_of(rows):
-        of = {row["steps"]: row["means"] for row in rows if row["model"] == name}
-        if len(of) > 1 or name == "pixels":
-            found[name] = of
-    fig, axes = subplots(1, len(FITS), height=3.4)
-    for ax, (fit, words) in zip(axes, FITS.items(), strict=True):
-        for name, of in found.items():
-            style = colours_of(name)
-            if name == "pixels":
-                (means,) = of.values()
-                ax.axhline(means[fit], label=word(name), **style | {"marker": ""})
-            else:
-                ax.plot(list(of), [means[fit] for means in of.values()], label=word(name), **style)
-        ticks = sorted({steps for name, of in found.items() for steps in of if name != "pixels"})
-        ax.set(xscale="log", xlabel="thousand steps", title=words)
+    fig, axes = subplots(len(factors), len(FITS), height=0.8 + 2.4 * len(factors), sharex=True,
+                         squeeze=False)
+    data: dict[str, dict] = {}
+    for line, factor in zip(axes, factors, strict=True):
+        found: dict[str, dict[int, dict[str, float]]] = {}
+        for row in rows:
+            if row["factor"] == factor:
+                found.setdefault(row["model"], {})[row["steps"]] = row["means"]
+        found = {name: of for name, of in found.items() if len(of) > 1 or name == "pixels"}
+        data[factor] = {name: {str(steps): means for steps, means in of.items()}
+                        for name, of in found.items()}
+        for ax, fit in zip(line, FITS, strict=True):
+            for name, of in found.items():
+                style = colours_of(name)
+                if name == "pixels":
+                    (means,) = of.values()
+                    ax.axhline(means[fit], label=word(name), **style | {"marker": ""})
+                else:
+                    ax.plot(list(of), [means[fit] for means in of.values()], label=word(name),
+                            **style)
+        line[0].set_ylabel(f"accuracy, {factor}")
+    ticks = sorted({int(steps) for found in data.values() for name, of in found.items()
+                    for steps in of if name != "pixels"})
+    for ax, words in zip(axes[0], FITS.values(), strict=True):
+        ax.set(title=words, xscale="log")
         ax.set_xticks(ticks, [f"{steps / 1000:g}" for steps in ticks])
         ax.set_xticks([], minor=True)
-    axes[0].set_ylabel("accuracy")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return fig, {name: {str(steps): means for steps, means in of.items()}
-                 for name, of in found.items()}
+    for ax in axes[-1]:
+        ax.set_xlabel("thousand steps")
+    shown = {text: handle for ax in axes[:, 0]
+             for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=2)
+    return fig, data
 
 
 def table(rows: Sequence[Mapping[str, Any]], fit: str,

@@ -81,16 +81,31 @@ def test_lengths_draw_models_that_were_trained_more_than_once_and_pixels_as_a_le
              "means": {"own": steps / 1e5, "transfer": 1 - steps / 1e5}}
             for model, factor, steps in (("vhe", "scale", 100), ("metavae", "scale", 100),
                                          ("metavae", "scale", 700), ("metavae", "shear", 900),
-                                         ("pixels", "scale", 50))]
-    fig, data = figures.lengths(rows, "scale")
-    assert {name: list(of) for name, of in data.items()} == {
-        "pixels": ["50"], "metavae": ["100", "700"]}
-    for ax, (kind, words) in zip(fig.axes, figures.FITS.items(), strict=True):
-        level, course = ax.lines
-        assert set(level.get_ydata()) == {data["pixels"]["50"][kind]}
-        assert list(course.get_xdata()) == [100, 700]
-        assert list(course.get_ydata()) == [data["metavae"][n][kind] for n in ("100", "700")]
-        assert words in ax.get_title("left")
+                                         ("pixels", "scale", 50), ("pixels", "rotation", 40),
+                                         ("vhe", "rotation", 100), ("vhe", "rotation", 300))]
+    fig, data = figures.lengths(rows, ("scale", "rotation"))
+    assert {factor: {name: list(of) for name, of in found.items()}
+            for factor, found in data.items()} == {
+        "scale": {"metavae": ["100", "700"], "pixels": ["50"]},
+        "rotation": {"pixels": ["40"], "vhe": ["100", "300"]}}
+    panels = iter(fig.axes)
+    for factor, model, drawn in (("scale", "metavae", [100, 700]), ("rotation", "vhe", [100, 300])):
+        for kind, words in figures.FITS.items():
+            ax = next(panels)
+            lines = {line.get_label(): line for line in ax.lines}
+            assert lines.keys() == {figures.word("pixels"), figures.word(model)}
+            (level,) = data[factor]["pixels"].values()
+            assert set(lines[figures.word("pixels")].get_ydata()) == {level[kind]}
+            course = lines[figures.word(model)]
+            assert list(course.get_xdata()) == drawn
+            assert list(course.get_ydata()) == [data[factor][model][str(n)][kind] for n in drawn]
+            assert ax.get_title("left") == (words if factor == "scale" else "")
+            assert ax.get_ylabel() == (f"accuracy, {factor}" if kind == "own" else "")
+            assert [label.get_text() for label in ax.get_xticklabels()] == (
+                [] if factor == "scale" else ["0.1", "0.3", "0.7"])
+    (legend,) = fig.legends
+    assert {text.get_text() for text in legend.get_texts()} == {
+        figures.word(name) for name in ("pixels", "metavae", "vhe")}
 
 
 def test_a_table_has_a_line_for_each_model_and_what_is_published_beside_it():
