@@ -83,6 +83,7 @@ LONGER = (
     ("vhe-published", "scale", 40_000), ("metavae", "scale", 60_000),
     ("vhe-published", "scale", 60_000), ("vhe-published", "rotation", 9_000),
     ("metavae", "rotation", 20_000), ("metavae-blind", "rotation", 20_000),
+    ("metavae-blind", "scale", 40_000),
 )
 
 
