@@ -65,6 +65,8 @@ SETTINGS: dict[str, Any] = {
 }
 #: A data set of toys has 810 to 2,430 images, one of MNIST 60,000.
 STEPS = {"mnist": 3000, "ten-digits": 3000, "toys": 1000, "norb": 1000}
+#: For how many a training is planned: the hundred epochs of the public code. Rows stop before.
+PLANNED = {**STEPS, "mnist": 60_000}
 #: Data sets whose networks are convolutional; on a GPU, where there is one.
 CONVOLUTIONAL = ("norb",)
 PUBLISHED = "-published"
@@ -75,7 +77,7 @@ MODELS = ("pixels", "principal-components", "metavae", "metavae-blind", "vhe", "
           "neural-statistician-published")
 #: Those that the paper draws for all three splits, and two controls.
 MODELS_OF_CURVES = ("pixels", "metavae", "metavae-blind", "vhe", "neural-statistician")
-#: Trained for longer on MNIST, where the hundred epochs of the public code are 60,000 steps.
+#: Trained for longer on MNIST. A row goes on from the checkpoint of the one before.
 LONGER = (
     ("metavae", "rotation", 9_000), ("metavae", "scale", 9_000), ("vhe-published", "scale", 9_000),
     ("metavae", "scale", 20_000), ("metavae-blind", "scale", 20_000),
@@ -128,7 +130,11 @@ def some(image_set: ImageSet, count: int, seed: int = 0) -> ImageSet:
 
 def trained(name: str, image_set: ImageSet, factor: str, split: str, seed: int, steps: int,
             folder: Path | None = None) -> GenerativeLearner:
-    """A model after so many steps on the transformations of a split."""
+    """A model after so many steps on the transformations of a split.
+
+    Raises:
+        ValueError: if the checkpoint in the folder is of more steps.
+    """
     batch, context = SETTINGS["batch"], SETTINGS["context"]
     vectors = image_set.name not in CONVOLUTIONAL
     # A batch is also where its points' contexts are drawn from. Of a neural statistician it is all.
@@ -138,10 +144,14 @@ def trained(name: str, image_set: ImageSet, factor: str, split: str, seed: int, 
     transformations, size, *shape = sets.images.shape  # toys of one elevation are some of all toys
     learner = model(name, (sets.images[0, 0].numel(),) if vectors else shape, size, transformations)
     # compiling takes half a minute, and then a fifth to a third off every step
-    fit(learner, sets, steps=steps, batch_size=len(sets), seed=seed,
-        device="cpu" if vectors else "auto",
-        precision=SETTINGS["precision"], compile=steps >= 1000, folder=folder, progress=False,
+    history = fit(
+        learner, sets, steps=PLANNED[image_set.name], stop_at=steps, batch_size=len(sets),
+        seed=seed, device="cpu" if vectors else "auto", precision=SETTINGS["precision"],
+        compile=steps >= 1000, folder=folder, progress=False,
         optimizer=lambda ps: torch.optim.Adam(ps, lr=SETTINGS["learning_rate"], fused=True))
+    if history.steps > steps:
+        raise ValueError(f"{folder} is of {history.steps} steps, so {steps} cannot be had from it: "
+                         "make rows from short to long, or this one in another folder")
     return learner.cpu().eval()
 
 
@@ -214,15 +224,18 @@ def record(model: str, factor: str, split: str, seed: int, steps: int, dataset: 
     """Train a model and measure its codes.
 
     Returns:
-        `train_seconds` of processor time (of the last stretch, if it was stopped), `accuracies`,
-        their `means`, and `distances`.
+        `train_seconds` of processor time (of the last stretch, if it went on from a checkpoint),
+        `accuracies`, their `means`, and `distances`.
+
+    Raises:
+        ValueError: as `trained`.
     """
     images_of = {part: images.load(dataset, part) for part in ("train", "test")}
     began = time.process_time()
     if model in CONTROLS:
         learner = projection(model, images_of["train"], factor, split)
     else:
-        folder = runs and runs / f"{dataset}-{model}-{factor}-{split}-{seed}-{steps}"
+        folder = runs and runs / f"{dataset}-{model}-{factor}-{split}-{seed}"
         learner = trained(model, images_of["train"], factor, split, seed, steps, folder)
     seconds = time.process_time() - began
     train, test = (some(images_of[part], SETTINGS[f"{part}_images"]) for part in ("train", "test"))

@@ -15,6 +15,7 @@ from mbml.images import meta_splits
 from mbml.images.transformed import TransformedSets
 from mbml.images.warps import warp
 from mbml.representations import Projection, codes, distance
+from mbml.training import History
 
 KEPT = Path(__file__).parents[2] / "results" / "figures"
 SMALL = {"batch": 12, "train_images": 60, "test_images": 50, "moved_images": 45}
@@ -80,10 +81,37 @@ def test_a_row_is_made_and_made_again_from_its_checkpoint(name, small, tmp_path)
         assert list(found) == [f"{value:g}" for value in unseen]
         assert row["means"][kind] == pytest.approx(sum(found.values()) / len(found), abs=1e-4)
     assert set(row["distances"]) == {*record.DIGITS, "images"}
-    assert (tmp_path / f"ten-digits-{name}-scale-sparse-0-2" / "checkpoint.pt").exists()
+    assert (tmp_path / f"ten-digits-{name}-scale-sparse-0" / "checkpoint.pt").exists()
     again = record.record(**what, dataset="ten-digits", runs=tmp_path)
     assert {k: again[k] for k in ("means", "distances")} == {
         k: row[k] for k in ("means", "distances")}
+
+
+@pytest.mark.parametrize("name", record.MODELS[len(record.CONTROLS):])
+def test_a_longer_training_goes_on_from_a_shorter_as_if_it_had_not_stopped(name, small, tmp_path):
+    digits = record.some(images.load("ten-digits", "train"), 60)
+
+    def weights(steps, folder):
+        learner = record.trained(name, digits, "scale", "sparse", seed=0, steps=steps, folder=folder)
+        return dict(learner.state_dict())
+
+    short = weights(2, tmp_path / "one")
+    on, straight = weights(5, tmp_path / "one"), weights(5, tmp_path / "other")
+    for key, expected in straight.items():
+        torch.testing.assert_close(on[key], expected, rtol=0, atol=0)
+    assert any(not torch.equal(short[key], on[key]) for key in short)
+    with pytest.raises(ValueError, match="of 5 steps, so 2 cannot be had") as error:
+        weights(2, tmp_path / "one")
+    assert "\n" not in str(error.value)
+
+
+def test_a_plan_asks_for_trainings_from_short_to_long_and_none_beyond_the_hundred_epochs():
+    asked = {}
+    for row in record.every():
+        asked.setdefault((row["model"], row["factor"], row["split"]), []).append(row["steps"])
+    assert all(steps == sorted(steps) for steps in asked.values())
+    longest = max(max(steps) for steps in asked.values())
+    assert longest == record.PLANNED["mnist"] == 100 * 60_000 // record.SETTINGS["batch"]
 
 
 def test_accuracies_are_of_classifiers_fitted_where_they_say():
@@ -112,7 +140,8 @@ def test_accuracies_are_of_classifiers_fitted_where_they_say():
 def test_a_data_set_is_as_large_as_it_has_images_of_one_transformation(
         dataset, factor, size, small, monkeypatch):
     learners = []
-    monkeypatch.setattr(record, "fit", lambda learner, *_, **__: learners.append(learner))
+    monkeypatch.setattr(
+        record, "fit", lambda learner, *_, **__: learners.append(learner) or History(steps=1))
     image_set = record.some(images.load(dataset, "train"), 60)
     record.trained("vhe", image_set, factor, "interleaved", seed=0, steps=1)
     assert learners[0].size == size
