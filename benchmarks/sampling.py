@@ -59,7 +59,7 @@ class Tasks(Dataset):
         random = np.random.default_rng(0)
 
         class Classes:
-            def __iter__(sampler) -> Iterator[tuple[list[int], int]]:  # noqa: N805
+            def __iter__(sampler) -> Iterator[tuple[list[int], int]]:
                 while True:
                     classes = random.choice(len(self.classes), WAY, replace=False)
                     yield classes.tolist(), int(random.integers(2**31))

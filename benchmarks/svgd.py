@@ -2,8 +2,8 @@
 
     python benchmarks/svgd.py [--rounds 9]
 
-Ten particles of all weights of a 1-40-40-1 network, ten sinusoids of 10 + 10 points, five steps, and
-the gradient of the query loss through all of them. One thread; losses are checked equal before
+Ten particles of all weights of a 1-40-40-1 network, ten sinusoids of 10 + 10 points, five steps,
+and the gradient of the query loss through all of them. One thread; losses are checked equal before
 anything is timed, gradients too; ratios are taken within a round, in CPU seconds.
 """
 

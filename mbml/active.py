@@ -74,8 +74,8 @@ def learn_actively(
 
     Raises:
         ValueError: for an empty pool, a pool or a query set without targets, more acquisitions than
-            points, sets of other tasks or classes, an unknown acquisition or one that the targets do
-            not have, a chooser that would have nothing to choose.
+            points, sets of other tasks or classes, an unknown acquisition or one that the targets
+            do not have, a chooser that would have nothing to choose.
     """
     B, P = pool.x.shape[:2]
     A = P if acquisitions is None else acquisitions

@@ -95,8 +95,8 @@ def parser() -> Parser:
         type=division,
         metavar="SPLIT",
         help=(
-            "shares of the classes for train, val, test, drawn at random (0.64,0.16,0.2), or a YAML "
-            "file that lists the classes of each"
+            "shares of the classes for train, val, test, drawn at random (0.64,0.16,0.2), or a "
+            "YAML file that lists the classes of each"
         ),
     )
     own.add_argument("--seed", type=whole(0), metavar="S", help="of that draw; 0")
@@ -104,7 +104,7 @@ def parser() -> Parser:
 
     run = command(
         commands, "run", _run,
-        "train by a recipe, going on where an earlier run stopped, evaluate, write runs/RECIPE/SEED",
+        "train by a recipe, going on where a run stopped, evaluate, write runs/RECIPE/SEED",
     )  # fmt: skip
     run.add_argument("recipe", metavar="RECIPE", help="see `mbml recipes`, or your own FILE.yaml")
     run.add_argument("--seed", type=whole(0), default=0, metavar="S", help="0 by default")

@@ -40,7 +40,7 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "32-true") -
         raise ValueError(
             "several devices need a script: a notebook or a prompt cannot be restarted"
         )
-    # Apple's GPU has to be asked for: it lacks some operations, and nobody tests these methods there
+    # Apple's GPU has to be asked for: it lacks some operations, and no method is tested there
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}

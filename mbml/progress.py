@@ -1,9 +1,9 @@
 """What a person sees of a run, and how they stop it: a progress bar, and Ctrl-C.
 
-In a terminal the bar is tqdm's own, on stderr, and stays away where nobody looks (a log, a pipe). In a
-Jupyter kernel stderr and widgets end up in published pages, so there the bar is one line of plain
-text that updates in place; what stays behind is how far it came, without times, so that running a
-chapter again changes nothing in it.
+In a terminal the bar is tqdm's own, on stderr, and stays away where nobody looks (a log, a pipe).
+In a Jupyter kernel stderr and widgets end up in published pages, so there the bar is one line of
+plain text that updates in place; what stays behind is how far it came, without times, so that
+running a chapter again changes nothing in it.
 """
 
 from __future__ import annotations

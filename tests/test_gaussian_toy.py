@@ -22,8 +22,8 @@ T = 12
 
 def training(dtype=torch.float64):
     sets = []
-    for seed, noise in enumerate(NOISES):
-        tasks = GaussianTasks(noise).sample(T, torch.Generator().manual_seed(seed))
+    for seed, sigma in enumerate(NOISES):
+        tasks = GaussianTasks(sigma).sample(T, torch.Generator().manual_seed(seed))
         sides = [Examples(side.x.to(dtype), side.y.to(dtype))
                  for side in (tasks.support, tasks.query)]
         sets.append(Episodes(*sides))
@@ -119,8 +119,8 @@ def test_a_stack_does_what_fit_does_with_each_network(estimator, draws):
     steps, at = 40, list(range(41))
     sets = training(torch.float32)
     paths, noises = [], []
-    for noise, tasks in zip(NOISES, sets, strict=True):
-        model = Recorder(noise=noise, estimator=estimator, draws=draws)
+    for sigma, tasks in zip(NOISES, sets, strict=True):
+        model = Recorder(noise=sigma, estimator=estimator, draws=draws)
         path = [flat(model)]
         fit(model, FixedTasks(tasks), steps=steps, batch_size=T, device="cpu", progress=False,
             optimizer=lambda p: torch.optim.Adam(p, lr=0.03, betas=gaussian_toy.BETAS),

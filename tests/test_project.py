@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -51,6 +52,13 @@ def test_continuous_integration_runs_the_readmes_test_command():
     assert "make test" in (ROOT / "README.md").read_text()
     script = (ROOT / ".ci/run").read_text().splitlines()
     assert script[-1] == "make test"
+
+
+def test_the_code_keeps_its_style():
+    """As `[tool.ruff]` has it in pyproject.toml, lines of 100 characters among it."""
+    ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise"]
+    done = subprocess.run(ruff, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("file", ["LICENSE", "CONTRIBUTING.md", "README.md", "CITATION.cff"])

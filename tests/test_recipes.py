@@ -26,7 +26,8 @@ def test_what_a_shipped_recipe_names_exists(name):
     recipe = recipes.load(name)
     assert name.startswith(f"{recipe.method}-") and name.endswith(f"-{recipe.protocol.shot}shot")
     assert recipe.dataset in name
-    twin = recipe.method in ("versa", "samovar") and recipe.dataset == "omniglot"  # of one on glyphs
+    # of one on glyphs
+    twin = recipe.method in ("versa", "samovar") and recipe.dataset == "omniglot"
     unprinted = recipe.method == "emaml"  # a curve in the paper
     assert (recipe.published is None) == (recipe.dataset == "glyphs" or twin or unprinted)
     kind = learners.get(recipe.method)

@@ -151,10 +151,12 @@ def test_what_is_missing_shows_before_training(monkeypatch, tmp_path):
 
 def test_kept_weights_come_back(tmp_path):
     pictures = images.load("glyphs", "train")
-    recipe = RECIPE.model_copy(update={"net": recipes.Net(name="conv4", norm="support", channels=4)})
+    net = recipes.Net(name="conv4", norm="support", channels=4)
+    recipe = RECIPE.model_copy(update={"net": net})
     learner = run.build(recipe, pictures, seed=3)
     path = tmp_path / f"{recipe.name}.seed3.safetensors"
-    with pytest.raises(ValueError, match="--seed 3` trains, `mbml results keep .* --weights` keeps"):
+    words = "--seed 3` trains, `mbml results keep .* --weights` keeps"
+    with pytest.raises(ValueError, match=words):
         run.trained(recipe, pictures, seed=3, folder=tmp_path)
     halved = {name: weight.half() for name, weight in learner.state_dict().items()}
     checkpoints.save_weights(path, halved)
@@ -162,5 +164,6 @@ def test_kept_weights_come_back(tmp_path):
     assert not back.training and not any(p.requires_grad for p in back.parameters())
     for name, weight in back.state_dict().items():
         assert torch.equal(weight, halved[name].to(weight.dtype)), name
-    with pytest.raises(checkpoints.CheckpointError, match=r"another model: .* \[4, .* there and \[32,"):
+    words = r"another model: .* \[4, .* there and \[32,"
+    with pytest.raises(checkpoints.CheckpointError, match=words):
         run.trained(RECIPE, pictures, seed=3, folder=tmp_path)

@@ -59,8 +59,7 @@ def pools(query: Examples, each: int, generator: Generator) -> tuple[Examples, E
 
 
 def evened(seen: Examples) -> Examples:
-    """One task's points, each class repeated in turn until it has as many as the largest: `[1, S']`.
-    """
+    """One task's points, each class repeated until it has as many as the largest: `[1, S']`."""
     places = [(seen.y[0] == c).nonzero()[:, 0] for c in range(seen.ways)]
     most = max(len(of_class) for of_class in places)
     repeated = [of_class[torch.arange(most) % len(of_class)] for of_class in places]
@@ -95,7 +94,7 @@ def followed(learner: Learner, support: Examples, pool: Examples, query: Example
 
 def measured(learner: Learner, support: Examples, pool: Examples, query: Examples, rounds: Tensor,
              seed: int = 0) -> dict[str, Any]:
-    """Curves of a learner under both acquisitions and both controls, and what its own choice gained.
+    """Curves of a learner under both acquisitions and both controls, and its own choice's gain.
 
     The controls: "balanced", one image of every class after the other, which nobody can ask for who
     does not know the labels; "evened", the random labels with images repeated until all classes

@@ -123,7 +123,7 @@ def posterior_figure(
 def objective_figure(
     draws: int, *, noise: float = 0.5, shot: int = 5, samples: int = 1000
 ) -> tuple[Figure, dict[str, Any]]:
-    """The exact and the Monte Carlo objective over infinitely many tasks, against the variance of q.
+    """The exact and the Monte Carlo objective over infinitely many tasks, by the variance of q.
 
     Both are measured from their common value at zero variance, where q is a point. The best
     variance of each is marked.

@@ -1,4 +1,4 @@
-"""Figures of the chapter on MAML as hierarchical Bayes: priors in disguise, and what a point omits."""
+"""Figures of the chapter on MAML as hierarchical Bayes: priors in disguise, what a point omits."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def outline(mean: Tensor, covariance: Tensor, level: float = 0.9) -> Tensor:
     turn = torch.linspace(0, 2 * math.pi, 100, dtype=mean.dtype)
     circle = torch.stack([turn.cos(), turn.sin()], -1)
     # P(r^2 <= t) = 1 - exp(-t / 2)
-    return mean + math.sqrt(-2 * math.log(1 - level)) * circle @ torch.linalg.cholesky(covariance).mT
+    radius = math.sqrt(-2 * math.log(1 - level))
+    return mean + radius * circle @ torch.linalg.cholesky(covariance).mT
 
 
 @styled()
@@ -138,8 +139,10 @@ def strength(steps: Sequence[int], found: Mapping[int, Sequence[float]],
     """
     fig, ax = subplots(height=4.0)
     data: dict = {"steps": list(steps)}
-    for (n, row), style, mark in zip(found.items(), ("-", "--", "-."), ("o", "s", "^"), strict=False):
-        ax.plot(steps, row, style, marker=mark, markersize=4, color=FOUND, label=f"MAML, {n} points")
+    looks = zip(("-", "--", "-."), ("o", "s", "^"), strict=True)
+    for (n, row), (style, mark) in zip(found.items(), looks, strict=False):
+        ax.plot(steps, row, style, marker=mark, markersize=4, color=FOUND,
+                label=f"MAML, {n} points")
         ax.axhline(exact[n], ls=style, color=COLOURS["exact"], lw=1.2, label=f"exact, {n} points")
         data[str(n)] = {"maml": [round(v, 5) for v in row], "exact": round(exact[n], 5)}
     ax.set(yscale="log", xlabel="inner steps", ylabel="squared error of the task's mean")
@@ -213,7 +216,8 @@ def laplace(models: Mapping[str, OneUnknown], points: Mapping[str, tuple[Tensor,
         exact = float(joint.logsumexp(0) + math.log(float(grid[1] - grid[0])))
         mode, H, approximate = model.laplace(x, y, grid)
         precision = float(H.matrix)
-        normal = (-0.5 * precision * (grid - mode).square()).exp() * math.sqrt(precision / 2 / math.pi)
+        highest = math.sqrt(precision / 2 / math.pi)
+        normal = highest * (-0.5 * precision * (grid - mode).square()).exp()
         ax.plot(grid, normal, label="Laplace", lw=5, alpha=0.6, color=COLOURS["abml"])
         ax.plot(grid, (joint - exact).exp(), label="exact", lw=1.2, **line("exact"))
         high = 1.15 * float(torch.maximum((joint - exact).exp().max(), normal.max()))
@@ -229,11 +233,12 @@ def laplace(models: Mapping[str, OneUnknown], points: Mapping[str, tuple[Tensor,
 class Linearised(Llama):
     """LLAMA whose predictions take the outputs for linear in the weights, as H does.
 
-    The variance of a prediction is then sigma^2 + J H^-1 J^T, without draws; for regression with one
-    output.
+    The variance of a prediction is then sigma^2 + J H^-1 J^T, without draws; for regression with
+    one output.
     """
 
-    def predict(self, support: Examples, query_x: Tensor, draws: int | None = None) -> GaussianMixture:
+    def predict(self, support: Examples, query_x: Tensor,
+                draws: int | None = None) -> GaussianMixture:
         self.check_all(support, query_x)
         adapted = self.adapt(support, self.test_steps)[-1]
         adapted = {name: w.detach() for name, w in adapted.items()}

@@ -188,8 +188,8 @@ def calibration_figure(scores: Mapping[str, Tensor], level: float,
     Args:
         scores: "nll", "exact", "gaussian", "coverage" -> `[304]`, of the planes of `planes.TEST`.
         level: of the intervals.
-        given: angle -> NLL above exact of the Gaussian with the mean and variance of the exact answer
-            that knows the context alone.
+        given: angle -> NLL above exact of the Gaussian with the mean and variance of the exact
+            answer that knows the context alone.
     """
     fig, (top, bottom) = subplots(2, 1, height=5.8, sharex=True, height_ratios=(1.4, 1))
     angle = planes.TEST[:, 1].reshape(19, 16)[0].tolist()

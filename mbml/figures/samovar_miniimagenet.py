@@ -1,4 +1,4 @@
-"""Figures of the chapter on SAMOVAR and miniImageNet: what was printed, what was run, how many draws."""
+"""Figures of the chapter on SAMOVAR and miniImageNet: what was printed and run, how many draws."""
 
 from __future__ import annotations
 

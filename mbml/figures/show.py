@@ -67,7 +67,8 @@ def save(name: str, fig: Figure, data: Any, folder: Path) -> list[Path]:
     contents = {"png": render(fig, "png", PRINT_DPI), "svg": render(fig, "svg"),
                 "json": text.encode()}
     folder.mkdir(parents=True, exist_ok=True)
-    return [write_atomically(folder / f"{name}.{kind}", content) for kind, content in contents.items()]
+    return [write_atomically(folder / f"{name}.{kind}", content)
+            for kind, content in contents.items()]
 
 
 @dataclass(frozen=True)

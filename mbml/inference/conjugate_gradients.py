@@ -5,8 +5,8 @@ r"""Conjugate gradients: solves A x = b from products with A alone, for many sys
           p_{k+1} = r_{k+1} + \frac{r_{k+1}^\top r_{k+1}}{r_k^\top r_k}\, p_k,
 
 for symmetric positive definite A (Hestenes and Stiefel 1952). Every system stops by itself, so that
-a batch equals its systems one by one: at its tolerance, or where a direction shows that its A is not
-positive definite. Nothing is added to A, and what was not solved is said.
+a batch equals its systems one by one: at its tolerance, or where a direction shows that its A is
+not positive definite. Nothing is added to A, and what was not solved is said.
 """
 
 from __future__ import annotations

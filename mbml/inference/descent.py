@@ -1,6 +1,7 @@
 r"""Gradient descent on the weights of many tasks at once, as a pure function.
 
-.. math:: \phi_0 = \theta, \qquad \phi_{k+1} = \phi_k - \alpha \odot \nabla_\phi \mathcal L_S(\phi_k).
+.. math:: \phi_0 = \theta, \qquad
+          \phi_{k+1} = \phi_k - \alpha \odot \nabla_\phi \mathcal L_S(\phi_k).
 
 Weights are dictionaries of tensors `[B, ...]`, a slice a task (`mbml.nets.stacked`); nothing is
 changed in place, so that gradients may flow back to the start through every step.

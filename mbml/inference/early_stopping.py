@@ -1,21 +1,23 @@
 r"""Stopping a descent early as a Gaussian prior (Santos 1996; Grant et al. 2018, Section 3).
 
-On a quadratic loss with Hessian :math:`H = O \Lambda O^\top` and minimum :math:`\hat\psi`, k steps of
-rate :math:`\eta` from :math:`\theta` leave a known share of the distance to the minimum,
+On a quadratic loss with Hessian :math:`H = O \Lambda O^\top` and minimum :math:`\hat\psi`, k steps
+of rate :math:`\eta` from :math:`\theta` leave a known share of the distance to the minimum,
 
 .. math:: \psi_k - \hat\psi = (I - \eta H)^k (\theta - \hat\psi).
 
 That is the point which minimises the loss plus
-:math:`\tfrac 12 (\psi - \theta)^\top Q^{-1} (\psi - \theta)`, hence the most probable weights under a
-prior :math:`N(\theta, Q)`, for
+:math:`\tfrac 12 (\psi - \theta)^\top Q^{-1} (\psi - \theta)`, hence the most probable weights under
+a prior :math:`N(\theta, Q)`, for
 
 .. math:: Q = O \, \Lambda^{-1} \big( (I - \eta \Lambda)^{-k} - I \big) \, O^\top .
 
-Where the loss is flat, the eigenvalue of Q is the limit :math:`k \eta`. Q has the axes of the loss: it
-depends on the inputs of the support points, as no prior should. If the loss is a *mean* over S points
-in nats, Q / S is the covariance of the prior that stands beside the likelihood of all of them.
+Where the loss is flat, the eigenvalue of Q is the limit :math:`k \eta`. Q has the axes of the loss:
+it depends on the inputs of the support points, as no prior should. If the loss is a *mean* over S
+points in nats, Q / S is the covariance of the prior that stands beside the likelihood of all of
+them.
 
-The paper's descent has a rate for every eigendirection, B in the place of :math:`\eta`; MAML has one.
+The paper's descent has a rate for every eigendirection, B in the place of :math:`\eta`; MAML has
+one.
 """
 
 from __future__ import annotations
@@ -54,8 +56,8 @@ def implied_precision(hessian: Tensor, rate: float, steps: int) -> Tensor:
     left = (1 - rate * e) ** steps
     if not bool((flat | (left >= 0) & (left < 1)).all()):
         raise ValueError(
-            f"rate={rate} times the largest curvature is {float(rate * e.max()):.3g}: a descent that "
-            f"steps over the minimum is no prior's after {steps} steps; up to 1 it is"
+            f"rate={rate} times the largest curvature is {float(rate * e.max()):.3g}: a descent "
+            f"that steps over the minimum is no prior's after {steps} steps; up to 1 it is"
         )
     # 1 / q = lambda left / (1 - left); expm1 keeps the digits where eta lambda is small
     gone = -(steps * (-rate * e).log1p()).expm1()

@@ -1,20 +1,21 @@
 r"""Kronecker factors of the Gauss-Newton curvature, for networks with many weights and outputs.
 
 A layer's block of :math:`J^\top \Lambda J` is a sum over points of
-:math:`a a^\top \otimes g g^\top`, with a what enters the layer (and a 1, where it has a bias) and g the
-slopes, by what leaves it, of one column of :math:`R^\top f`, where :math:`\Lambda = R R^\top`. K-FAC
-(Martens and Grosse 2015) takes the two factors for independent and the layers too,
+:math:`a a^\top \otimes g g^\top`, with a what enters the layer (and a 1, where it has a bias) and g
+the slopes, by what leaves it, of one column of :math:`R^\top f`, where :math:`\Lambda = R R^\top`.
+K-FAC (Martens and Grosse 2015) takes the two factors for independent and the layers too,
 
 .. math:: H \approx \mathrm{diag}_\ell (A_\ell \otimes G_\ell) + \tau I, \qquad
           A = \frac 1P \sum_p a_p a_p^\top, \quad G = \sum_{p, c} g_{pc} g_{pc}^\top .
 
 Exact for one point, block by block; G costs one backward pass a column, whatever the number of
-points. For convolutions (Grosse and Martens 2016) A is a sum over places of patches, and G a mean over
-places of slopes. With eigenvalues a and g of the factors,
+points. For convolutions (Grosse and Martens 2016) A is a sum over places of patches, and G a mean
+over places of slopes. With eigenvalues a and g of the factors,
 
 .. math:: \log\det (H / \tau) = \sum_\ell \sum_{ij} \log (1 + a_i g_j / \tau).
 
-What belongs to no linear map, scale and shift of batch norm, has no block, as in Grant et al. (2018).
+What belongs to no linear map, scale and shift of batch norm, has no block, as in Grant et al.
+(2018).
 """
 
 from __future__ import annotations

@@ -6,16 +6,17 @@ Around weights :math:`\phi` the negative log joint of a task's data and its weig
 .. math:: H = J^\top \Lambda J + \tau I, \qquad J = \frac{\partial f}{\partial \phi}, \quad
           \Lambda = - \frac{\partial^2 \log p(y \mid f)}{\partial f^2},
 
-which is the Hessian without the second derivatives of the network's outputs f: exact for outputs that
-are linear in the weights, and positive definite always. For targets that are Gaussian or classes
-:math:`\Lambda` does not depend on y, and H is Fisher's information (plus the prior's). Then
+which is the Hessian without the second derivatives of the network's outputs f: exact for outputs
+that are linear in the weights, and positive definite always. For targets that are Gaussian or
+classes :math:`\Lambda` does not depend on y, and H is Fisher's information (plus the prior's). Then
 
 .. math:: \log p(D) \approx \log p(D, \phi) + \tfrac P2 \log 2\pi - \tfrac 12 \log\det H,
           \qquad p(\phi \mid D) \approx N(\phi, H^{-1}).
 
-Public code takes the determinant of a Hessian and clamps it from below: with more than a few weights
-it underflows, the clamp answers instead, and no gradient is left. Here :math:`\Lambda = R R^\top` and
-:math:`A = R^\top J` hold a row for each output, and the Cholesky factor is of the smaller of
+Public code takes the determinant of a Hessian and clamps it from below: with more than a few
+weights it underflows, the clamp answers instead, and no gradient is left. Here
+:math:`\Lambda = R R^\top` and :math:`A = R^\top J` hold a row for each output, and the Cholesky
+factor is of the smaller of
 
 .. math:: H = A^\top A + \tau I_P \qquad\text{and}\qquad A A^\top + \tau I_R, \qquad
           \log\det H = \log\det (A A^\top + \tau I_R) + (P - R) \log \tau,

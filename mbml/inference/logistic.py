@@ -1,13 +1,15 @@
 r"""A linear classifier of two classes whose border passes through the origin, and its posterior.
 
-.. math:: w \sim N(0, \tau^2 I), \qquad p(y = 1 \mid x, w) = \sigma(w^\top x), \qquad y \in \{0, 1\}.
+.. math:: w \sim N(0, \tau^2 I), \qquad p(y = 1 \mid x, w) = \sigma(w^\top x), \qquad
+          y \in \{0, 1\}.
 
 Since :math:`1 - \sigma(a) = \sigma(-a)`, a point of class 0 says of w what its mirror image would
 say as a point of class 1. So a labelled point enters only as the signed point
 :math:`\tilde x = (2y - 1)\, x`, and the likelihood of a data set is
 :math:`\prod_s \sigma(w^\top \tilde x_s)`. With two weights the posterior is a sum over a grid
 (`mbml.inference.grid`). Of a Gaussian q everything that is needed is an expectation over
-:math:`w^\top \tilde x`, one Gaussian number a point: Gauss-Hermite quadrature gives it without draws.
+:math:`w^\top \tilde x`, one Gaussian number a point: Gauss-Hermite quadrature gives it without
+draws.
 """
 
 from __future__ import annotations

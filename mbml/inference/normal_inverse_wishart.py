@@ -90,7 +90,9 @@ class NormalInverseWishart:
         if not 0 < self.kappa < math.inf:
             raise ValueError(f"kappa={self.kappa} must be positive and finite")
         if not self.mean.shape[-1] - 1 < self.nu < math.inf:
-            raise ValueError(f"nu={self.nu} must be finite and above D - 1 = {self.mean.shape[-1] - 1}")
+            raise ValueError(
+                f"nu={self.nu} must be finite and above D - 1 = {self.mean.shape[-1] - 1}"
+            )
 
     def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One mean `[B, D]` and covariance `[B, D, D]` for every task."""

@@ -48,10 +48,10 @@ class Learner(nn.Module):
 
 
 class GenerativeLearner(nn.Module):
-    """A model of unlabelled data sets: answers with a distribution over latents, not over labels."""
+    """A model of unlabelled data sets: answers with a distribution over latents, not labels."""
 
     def loss(self, episodes: Episodes, progress: float = 0.0) -> Loss:
-        """The negative bound per point of `episodes.query`, given the contexts `episodes.support`."""
+        """The negative bound per point of `episodes.query`, given contexts `episodes.support`."""
         raise NotImplementedError
 
     def infer(self, context: Tensor, x: Tensor) -> DiagonalGaussian:

@@ -2,8 +2,8 @@ r"""Batch normalisation that is fast to differentiate twice, as MAML does in eve
 
 torch composes the second derivative of its kernel of some forty passes over the activations, and in
 the layout of channels last it takes ten times as long as the layer itself. Written out it is the
-*first* derivative once more, and a few sums. With :math:`\hat x = r (x - m)`, :math:`r` one over the
-standard deviation, :math:`k = w r` and a bar for the mean over the n values of a channel,
+*first* derivative once more, and a few sums. With :math:`\hat x = r (x - m)`, :math:`r` one over
+the standard deviation, :math:`k = w r` and a bar for the mean over the n values of a channel,
 
 .. math:: y = w \hat x + b, \qquad
           dx = k \, (g - \bar g - \hat x \, \overline{g \hat x}), \qquad
@@ -95,7 +95,8 @@ class _Backward(torch.autograd.Function):
         slope = -r * ((e - k * ax) * gx + k * c)
         level = -r * (e * g1 - k * gx * a1)
         to_g = _line(of_a, (x, p * r), level=q - p * m * r)
-        to_x = _line(None, (x, slope * r), (g, r * e), (a, -r * k * gx), level=level - slope * m * r)
+        to_x = _line(None, (x, slope * r), (g, r * e), (a, -r * k * gx),
+                     level=level - slope * m * r)
         return to_g, to_x, n * r * c, None, None, None
 
 

@@ -83,8 +83,8 @@ class ConvNet(nn.Module):
             size = -(-size // 2) if ceil else size // 2
         if size < 1:
             raise ValueError(
-                f"images of {image_size} pixels are too small for {self.depth} halvings: use larger "
-                "images or fewer blocks"
+                f"images of {image_size} pixels are too small for {self.depth} halvings: use "
+                "larger images or fewer blocks"
             )
         self.norm = norm
         self.widths = widths[1:]

@@ -119,7 +119,7 @@ class TaskNorm(nn.Module):
         shift = -mean * scale
         if self.bias is not None:
             shift = shift + self.bias
-        # Statistics are of 32 bits at least; the result is of the type of x, as torch's kernel has it.
+        # Statistics are of 32 bits at least; the result is of the type of x, as in torch's kernel.
         y = x * scale[:, None, :, None, None] + shift[:, None, :, None, None]
         return y.to(x.dtype)
 

@@ -2,11 +2,13 @@ r"""Circles in the plane: the ambiguous classification of PLATIPUS (Finn, Xu and
 
 A point is positive inside a circle of unknown centre and radius,
 
-.. math:: c \sim U[-a, a]^2, \qquad r \sim U[r_0, r_1], \qquad y(x) = [\, \lVert x - c \rVert < r \,].
+.. math:: c \sim U[-a, a]^2, \qquad r \sim U[r_0, r_1], \qquad
+          y(x) = [\, \lVert x - c \rVert < r \,].
 
 The first points of a support set are *shown*: positive examples, uniform in the circle. One of them
-leaves most of the circle open. The others are *asked*: uniform in a square, with their labels, as the
-query points are. The paper gives neither ranges nor code; those here keep every circle in the square.
+leaves most of the circle open. The others are *asked*: uniform in a square, with their labels, as
+the query points are. The paper gives neither ranges nor code; those here keep every circle in the
+square.
 
 The exact answer. A shown point has density :math:`1 / \pi r^2` inside the circle, so that large
 circles explain it less well; a label that was asked is right or impossible. Given a centre, the
@@ -131,8 +133,8 @@ class Circles:
         """Circles from p(c, r | S), equally weighted and in random order: `[L, B, 3]`.
 
         Raises:
-            ValueError: for no draw, a support set without labels or without the positive points that
-                are shown, or labels that no circle of the family gives.
+            ValueError: for no draw, a support set without labels or without the positive points
+                that are shown, or labels that no circle of the family gives.
         """
         if draws < 1:
             raise ValueError(f"draws={draws} must be at least 1")
@@ -168,8 +170,8 @@ class Circles:
         return r**power / power
 
     def _cells(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Squares with a possible circle, all of one size, for one task's `x [S, 2]`, `y [S]`: their
-        centres `[G, 2]`, and least and greatest radius and the mass of each, `[G]`."""
+        """Squares with a possible circle, all of one size, for one task's `x [S, 2]`, `y [S]`:
+        their centres `[G, 2]`, and least and greatest radius and the mass of each, `[G]`."""
         if len(x) < self.shown or not bool((y[: self.shown] == 1).all()):
             raise ValueError(f"the first shown={self.shown} support points are to be positive")
         half = self.centre / SIDE

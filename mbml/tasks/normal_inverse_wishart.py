@@ -7,8 +7,8 @@ observations are points of it,
           y \mid \mu, \Sigma \sim N(\mu, \Sigma).
 
 Everything that a learner of such tasks could know is known in closed form
-(`mbml.inference.normal_inverse_wishart`). There is nothing to observe but y: the input is one number
-that is always 0, so that the output of a linear network is its bias.
+(`mbml.inference.normal_inverse_wishart`). There is nothing to observe but y: the input is one
+number that is always 0, so that the output of a linear network is its bias.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Clouds:
         if not self.scale > 0:
             raise ValueError(f"scale={self.scale} must be positive")
         if min(self.support, self.query) < 0:
-            raise ValueError(f"support={self.support} and query={self.query} count points: 0 or more")
+            raise ValueError(
+                f"support={self.support} and query={self.query} count points: 0 or more"
+            )
         self.prior(1)
 
     def prior(self, tasks: int) -> NormalInverseWishart:

@@ -20,7 +20,8 @@ DIFFERENT = {  # ... and what nbval has to say
     "another-number": ("print('0.92')", "0.93", "mismatch 'stdout'"),
     "more-output": ("print('0.93')\nprint('more')", "0.93", "mismatch 'stdout'"),
     "no-output": ("pass", "0.93", "Missing output fields"),
-    "an-error": ("print('0.93')\nraise RuntimeError('gone')", "0.93", "Cell execution caused an exception"),
+    "an-error": ("print('0.93')\nraise RuntimeError('gone')", "0.93",
+                 "Cell execution caused an exception"),
     "an-error-in-a-callback": (CALLBACK, "0.93", "ZeroDivisionError"),
 }
 

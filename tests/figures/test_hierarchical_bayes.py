@@ -1,4 +1,4 @@
-"""What the figures of the chapter on hierarchical Bayes draw, against values computed another way."""
+"""What the figures of the chapter on hierarchical Bayes draw, against other computations."""
 
 import math
 

@@ -11,7 +11,7 @@ from mbml.figures import platipus_record as record
 from mbml.figures.platipus_trials import validated
 from mbml.predictive import GaussianMixture
 
-CHOSEN = dict.fromkeys(("maml", "platipus", "abml"), {"rate": 0.001})
+CHOSEN = {name: {"rate": 0.001} for name in ("maml", "platipus", "abml")}
 
 
 def point(deviation: float = 0.3) -> GaussianMixture:

@@ -70,7 +70,7 @@ def test_curves_run_over_unseen_values_and_strokes_mark_the_trained_ones():
     assert set(data["interleaved"]["scale"]) == {"pixels", "metavae"}
     assert set(data["sparse"]["scale"]) == {"pixels"}
     row = next(row for row in ROWS if (row["model"], row["factor"]) == ("metavae", "scale"))
-    metavae, pixels, known = fig.axes[2].lines
+    metavae, _, known = fig.axes[2].lines
     assert list(metavae.get_ydata()) == list(row["accuracies"]["transfer"].values())
     assert list(metavae.get_xdata()) == pytest.approx([0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8])
     assert list(known.get_xdata()) == pytest.approx([0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9])

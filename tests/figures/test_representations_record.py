@@ -92,8 +92,8 @@ def test_a_longer_training_goes_on_from_a_shorter_as_if_it_had_not_stopped(name,
     digits = record.some(images.load("ten-digits", "train"), 60)
 
     def weights(steps, folder):
-        learner = record.trained(name, digits, "scale", "sparse", seed=0, steps=steps, folder=folder)
-        return dict(learner.state_dict())
+        return record.trained(name, digits, "scale", "sparse", seed=0, steps=steps,
+                              folder=folder).state_dict()
 
     short = weights(2, tmp_path / "one")
     on, straight = weights(5, tmp_path / "one"), weights(5, tmp_path / "other")

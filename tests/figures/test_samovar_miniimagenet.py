@@ -48,6 +48,7 @@ def test_a_dot_a_repeat_over_its_class():
     fig, data = figures.query_figure(3, found, truth=1)
     for ax, repeats in zip(fig.axes, found.values(), strict=True):
         assert [list(line.get_ydata()) for line in ax.lines] == repeats
-        assert all(abs(x - n - 1) <= 0.25 for line in ax.lines for n, x in enumerate(line.get_xdata()))
+        assert all(abs(x - n - 1) <= 0.25
+                   for line in ax.lines for n, x in enumerate(line.get_xdata()))
     assert fig.axes[0].get_ylabel() == "probability, 3 draws"
     assert data == {"draws": 3, "truth": 1, **found}

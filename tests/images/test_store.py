@@ -106,7 +106,7 @@ class FullDisk:
         self.room = room
 
     def open(self, path, mode="r", **options):
-        file, disk = open(path, mode, **options), self  # noqa: SIM115
+        file, disk = open(path, mode, **options), self
         if "w" in mode:
             write = file.write
 

@@ -1,5 +1,7 @@
 """Shapes, parameter counts and equivalences of the image backbones and the MLP."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -15,10 +17,10 @@ def parameters(net):
 @pytest.mark.parametrize(
     ("name", "settings", "features"),
     [
-        ("conv4", dict(in_channels=1, image_size=28, channels=64), 256),
-        ("conv4", dict(in_channels=3, image_size=84, channels=64), 1600),
-        ("conv5", dict(in_channels=3, image_size=84, channels=64), 256),
-        ("resnet12", dict(in_channels=3, image_size=84), 512),
+        ("conv4", {"in_channels": 1, "image_size": 28, "channels": 64}, 256),
+        ("conv4", {"in_channels": 3, "image_size": 84, "channels": 64}, 1600),
+        ("conv5", {"in_channels": 3, "image_size": 84, "channels": 64}, 256),
+        ("resnet12", {"in_channels": 3, "image_size": 84}, 512),
     ],
 )
 def test_features_are_those_of_the_papers(name, settings, features):
@@ -38,7 +40,7 @@ def test_conv4_parameter_count():
 def test_resnet12_parameter_count():
     widths = [3, 64, 128, 256, 512]
     expected = sum(
-        9 * b * (a + 2 * b) + a * b + 4 * 2 * b for a, b in zip(widths, widths[1:], strict=False)
+        9 * b * (a + 2 * b) + a * b + 4 * 2 * b for a, b in pairwise(widths)
     )
     assert parameters(nets.build("resnet12", in_channels=3, image_size=84)) == expected
 
@@ -68,7 +70,8 @@ def test_memory_format_does_not_change_the_features():
     net = nets.build("conv4", in_channels=3, image_size=16, channels=8)
     x = torch.randn(1, 4, 3, 16, 16)
     y = net(x)
-    torch.testing.assert_close(net.to(memory_format=torch.channels_last)(x), y, rtol=1e-3, atol=1e-3)
+    last = net.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(last(x), y, rtol=1e-3, atol=1e-3)
 
 
 def test_mlp_is_its_layers():

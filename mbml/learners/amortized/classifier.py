@@ -8,9 +8,9 @@ classifier, inferred from class means in one forward pass (Gordon et al. 2019).
 A row of w for every class, each from that class's mean alone: any number of classes and shots will
 do. `mbml.learners.amortized.versa` and `.samovar` differ in how they train it.
 
-VERSA's public code predicts with the logarithm of averaged exponentials of *unnormalised* logits, so
-that one draw with large logits outvotes the others; here probabilities are averaged. Its batch norm
-always takes statistics of the batch at hand (mode `transductive`).
+VERSA's public code predicts with the logarithm of averaged exponentials of *unnormalised* logits,
+so that one draw with large logits outvotes the others; here probabilities are averaged. Its batch
+norm always takes statistics of the batch at hand (mode `transductive`).
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 r"""SAMOVAR (Iakovleva, Verbeek and Alahari 2020): shared amortized variational inference.
 
 VERSA's classifier, trained on the evidence lower bound. The *same* inference network that gives the
-prior p(w | S) from the class means of the support set gives the posterior q(w | S, Q) from the means
-over support and query points together:
+prior p(w | S) from the class means of the support set gives the posterior q(w | S, Q) from the
+means over support and query points together:
 
 .. math:: \max_{\theta, \phi} \; \frac{1}{Q} \Big[ \sum_m \frac{1}{L} \sum_{l=1}^{L}
-          \log p(y_m \mid x_m, w_l) - \beta\, \mathrm{KL}(q_\phi(w \mid S, Q) \,\|\, p_\phi(w \mid S))
-          \Big], \qquad w_l \sim q_\phi(w \mid S, Q).
+          \log p(y_m \mid x_m, w_l)
+          - \beta\, \mathrm{KL}(q_\phi(w \mid S, Q) \,\|\, p_\phi(w \mid S)) \Big],
+          \qquad w_l \sim q_\phi(w \mid S, Q).
 
 A prior that shrank to a point would make the divergence infinite, unless the posterior, the same
 network with more data, were the same point: variance survives. Predictions draw from the prior.

@@ -2,7 +2,8 @@ r"""TADAM (Oreshkin, Rodriguez and Lacoste 2018): SAMOVAR's deterministic twin.
 
 Distances to class means in a metric that is scaled, on features that are conditioned on the task:
 
-.. math:: p(y = n \mid x, S) = \mathrm{softmax}_n \big( -\alpha\, \lVert f(x \mid S) - c_n \rVert \big),
+.. math:: p(y = n \mid x, S) = \mathrm{softmax}_n
+          \big( -\alpha\, \lVert f(x \mid S) - c_n \rVert \big),
           \qquad c_n = \frac{1}{K} \sum_k f(x_{kn} \mid S).
 
 The distance is the Euclidean norm, as in the authors' code, and alpha is fixed (they chose it among

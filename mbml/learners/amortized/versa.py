@@ -25,7 +25,7 @@ from mbml.objectives import Loss, monte_carlo
 
 @register("versa")
 class Versa(AmortizedClassifier):
-    """The amortized classifier under the Monte Carlo objective; `draws=0` makes it deterministic."""
+    """The amortized classifier with the Monte Carlo objective; `draws=0` is deterministic."""
 
     def task_loss(self, episodes: Episodes) -> Loss:
         support, query = episodes.support, episodes.query

@@ -9,33 +9,36 @@ there to the task's posterior,
           - \frac 1S \, \mathbb E_{q_k} \log p(S \mid \phi)
           + \frac{\beta_{in}}{S} \mathrm{KL}(q_k \,\|\, p) \Big],
 
-:math:`\lambda = (m, \log s^2)`. The outer loss is the bound of support *and* query set, of which q has
-seen the support set only,
+:math:`\lambda = (m, \log s^2)`. The outer loss is the bound of support *and* query set, of which q
+has seen the support set only,
 
 .. math:: \frac{1}{S + Q} \Big[ - \mathbb E_{q_K} \log p(S, Q \mid \phi)
           + \beta \, \mathrm{KL}(q_K \,\|\, p) - w \log p(\theta) \Big].
 
 **Scale.** The bound is of S + Q points, so it is divided by their number: nats per point that it
-bounds, `objectives.variational` with the points of both sets behind one another. The sum over points
-and one whole KL a task stand as in the paper; `nll` among the parts is of the query points alone, as
-everywhere. The rate is that of a mean over points, as MAML's. In regression gradients grow with
-:math:`1 / 2 \sigma_y^2`, the noise of the targets: a rate that suits the squared error is to be
-multiplied by :math:`2 \sigma_y^2`. The noise is known and not learned: learned, it grows until
-adaptation pays no more.
+bounds, `objectives.variational` with the points of both sets behind one another. The sum over
+points and one whole KL a task stand as in the paper; `nll` among the parts is of the query points
+alone, as everywhere. The rate is that of a mean over points, as MAML's. In regression gradients
+grow with :math:`1 / 2 \sigma_y^2`, the noise of the targets: a rate that suits the squared error is
+to be multiplied by :math:`2 \sigma_y^2`. The noise is known and not learned: learned, it grows
+until adaptation pays no more.
 
 **Settings.** At step 0 the divergence and its gradient are 0, so the first step is pure likelihood.
 Every later step takes back a share :math:`\alpha \beta_{in} / (S \sigma^2)` of what a mean has been
-moved: all adaptation where it is near 1, and above 2 the descent diverges, however small the slope of
-the likelihood. The paper had to lower the inner weight; `inner_beta` is 0.1 here: sinusoids of five
-points, trained with one step, improve more at test over ten steps with it than with 1. Images need a
-far smaller one, because their weights can bear only small variances. The outer weight, `beta`, is 1:
-the bound.
-The hyperprior :math:`p(\theta) = N(\mu; 0, I) \prod \mathrm{Gamma}(1/\sigma^2; a_0, b_0)`, a density of
-the precisions, counts once for all training tasks, so its weight w is one over their number, and 0,
-the default, for an endless family. Instead of local reparameterisation and Flipout, which cut the
-variance of gradients and need layers of their own, several draws a task share one pass.
+moved: all adaptation where it is near 1, and above 2 the descent diverges, however small the slope
+of the likelihood. The paper had to lower the inner weight; `inner_beta` is 0.1 here: sinusoids of
+five points, trained with one step, improve more at test over ten steps with it than with 1. Images
+need a far smaller one, because their weights can bear only small variances. The outer weight,
+`beta`, is 1: the bound.
 
-Reimplementations leave out the support likelihood, or weigh the KL by 1e-6 against a mean over points.
+The hyperprior :math:`p(\theta) = N(\mu; 0, I) \prod \mathrm{Gamma}(1/\sigma^2; a_0, b_0)`, a
+density of the precisions, counts once for all training tasks, so its weight w is one over their
+number, and 0, the default, for an endless family. Instead of local reparameterisation and Flipout,
+which cut the variance of gradients and need layers of their own, several draws a task share one
+pass.
+
+Reimplementations leave out the support likelihood, or weigh the KL by 1e-6 against a mean over
+points.
 
 miniImageNet, 5-way, 1 shot: 45.0 +- 0.60 (MAML in the same code: 47.0 +- 0.59) over 1,000 episodes.
 """
@@ -125,11 +128,12 @@ class Abml(Drawn):
 
     def _check_share(self, points: int) -> None:
         # m - mu <- (1 - alpha beta_in / (S sigma^2)) (m - mu) - ...: it must not grow
-        share = self.rate * self.inner_beta / (points * float(self.log_variance.detach().amin().exp()))
+        least = float(self.log_variance.detach().amin().exp())
+        share = self.rate * self.inner_beta / (points * least)
         if share > 2:
             raise ValueError(
-                f"rate * inner_beta / (points * variance) is {share:.2g}, and above 2 the inner steps "
-                "diverge: lower rate or inner_beta, or begin at a higher log_variance"
+                f"rate * inner_beta / (points * variance) is {share:.2g}, and above 2 the inner "
+                "steps diverge: lower rate or inner_beta, or begin at a higher log_variance"
             )
 
     def log_hyperprior(self) -> Tensor:

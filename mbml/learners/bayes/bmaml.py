@@ -43,12 +43,13 @@ beginning.
 **A shared body.** Code with one was never released, and the distance between particles of the last
 layer tells the body only how its features of the support set move the chaser, not what its features
 of the query set should be. Here the leader goes on in all weights, the body's b included, which the
-chaser leaves where they are: :math:`b' = b + \varepsilon \nabla_b \frac 1M \sum_m \log p(S \cup Q
-\mid \Theta_S^m, b)`. The gradient of :math:`\|b - \operatorname{stop}(b')\|^2`, in the unit above,
-is that of the particles' mean loss per point, which is what is added to the surrogate. With M = 1,
-one leader step and no prior the gradient is again that of MAML on all points, with an inner loop on
-the last layer alone. On sinusoids with 5 shots and noise of 0.3 (M = 5, five steps of rate 0.0008,
-20 CPU s, seed 0) the squared error was 0.79 with the body's part and 1.30 without; for the rate, see
+chaser leaves where they are:
+:math:`b' = b + \varepsilon \nabla_b \frac 1M \sum_m \log p(S \cup Q \mid \Theta_S^m, b)`. The
+gradient of :math:`\|b - \operatorname{stop}(b')\|^2`, in the unit above, is that of the particles'
+mean loss per point, which is what is added to the surrogate. With M = 1, one leader step and no
+prior the gradient is again that of MAML on all points, with an inner loop on the last layer alone.
+On sinusoids with 5 shots and noise of 0.3 (M = 5, five steps of rate 0.0008, 20 CPU s, seed 0) the
+squared error was 0.79 with the body's part and 1.30 without; for the rate, see
 `mbml.learners.bayes.particles`.
 
 miniImageNet, 5-way, 1 shot, M = 5: 53.80 +- 1.46.

@@ -1,8 +1,8 @@
 """What learners with a Gaussian over a task's weights share: draws of them, folded into the tasks.
 
-L draws for each of B tasks are L B sets of weights. A network with stacked weights takes them as that
-many tasks (`mbml.nets.stacked`), so that inner steps, batch norm and likelihoods need not know of
-draws.
+L draws for each of B tasks are L B sets of weights. A network with stacked weights takes them as
+that many tasks (`mbml.nets.stacked`), so that inner steps, batch norm and likelihoods need not know
+of draws.
 """
 
 from __future__ import annotations

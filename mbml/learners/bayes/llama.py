@@ -1,10 +1,10 @@
 r"""LLAMA (Grant, Finn, Levine, Darrell and Griffiths 2018): MAML as hierarchical Bayes.
 
-MAML's truncated descent finds a task's most probable weights under a prior around its start. LLAMA adds
-what Laplace's method says a point leaves out, the volume around it,
+MAML's truncated descent finds a task's most probable weights under a prior around its start. LLAMA
+adds what Laplace's method says a point leaves out, the volume around it,
 
-.. math:: \min_\theta \; \frac 1Q \big[ - \log p(Q \mid \hat\phi) + \eta \log\det (H / \tau) \big], \qquad
-          H = \text{curvature of } - \log p(Q \mid \phi) + \tfrac \tau 2 \|\phi - \theta\|^2
+.. math:: \min_\theta \; \frac 1Q \big[ - \log p(Q \mid \hat\phi) + \eta \log\det (H / \tau) \big],
+          \qquad H = \text{curvature of } - \log p(Q \mid \phi) + \tfrac \tau 2 \|\phi - \theta\|^2
           \text{ at } \hat\phi,
 
 with :math:`\hat\phi` the weights that MAML adapts. Likelihoods are sums over the Q points, so that
@@ -13,17 +13,17 @@ with :math:`\hat\phi` the weights that MAML adapts. Likelihoods are sums over th
 :math:`\tfrac \tau 2 \|\hat\phi - \theta\|^2`, is left out as in the paper.
 
 The curvature is the generalised Gauss-Newton matrix, exact, by Cholesky factors
-(`mbml.inference.laplace`); or its Kronecker factors, as in the paper (`mbml.inference.kronecker`). The
-paper's weight of it was 1e-6, chosen by cross-validation: the published gain over MAML, 0.7 points
-within intervals of 1.8, is that of an almost absent term.
+(`mbml.inference.laplace`); or its Kronecker factors, as in the paper (`mbml.inference.kronecker`).
+The paper's weight of it was 1e-6, chosen by cross-validation: the published gain over MAML, 0.7
+points within intervals of 1.8, is that of an almost absent term.
 
-**Precision of the prior.** In directions of which the data say little, K steps of rate alpha on a mean
-over S points give what a Gaussian prior of precision :math:`\tau = S / (K \alpha)` on the sum would
-give (Section 3 of the paper, to first order). That is the default.
+**Precision of the prior.** In directions of which the data say little, K steps of rate alpha on a
+mean over S points give what a Gaussian prior of precision :math:`\tau = S / (K \alpha)` on the sum
+would give (Section 3 of the paper, to first order). That is the default.
 
 **Predictions** draw from :math:`N(\hat\phi, H^{-1})`, H of the support points, and average
-probabilities; with `test_draws=0` they are the point's, MAML's own. Draws go through the network, whose
-outputs H takes for linear: far from it (weights with little data and a small tau) they err.
+probabilities; with `test_draws=0` they are the point's, MAML's own. Draws go through the network,
+whose outputs H takes for linear: far from it (weights with little data and a small tau) they err.
 
 miniImageNet, 5-way, 1 shot: 49.40 +- 1.83 (MAML: 48.70 +- 1.84) over 600 episodes.
 """

@@ -1,8 +1,8 @@
 r"""Probabilistic MAML, or PLATIPUS (Finn, Xu and Levine 2018).
 
-The start of a task's descent is itself drawn for the task, so that one support set may lead to several
-functions. Its prior knows the support set, its posterior in training the query set, each through one
-gradient step on the mean,
+The start of a task's descent is itself drawn for the task, so that one support set may lead to
+several functions. Its prior knows the support set, its posterior in training the query set, each
+through one gradient step on the mean,
 
 .. math:: p(\theta \mid S) &= N(\mu - \gamma_p \nabla_\mu \mathcal L(\mu; S),\; \sigma^2), \\
           q(\theta \mid Q) &= N(\mu - \gamma_q \nabla_\mu \mathcal L(\mu; Q),\; v_q),
@@ -13,14 +13,16 @@ and from the draw on it is MAML,
           + \frac{\beta}{Q} \mathrm{KL}(q(\theta \mid Q) \,\|\, p(\theta \mid S)), \qquad
           \phi = \theta - \alpha \nabla_\theta \mathcal L(\theta; S).
 
-Losses are means over points, in nats. Learned are :math:`\mu, \log \sigma^2, \log v_q` (a number for
-each weight), and :math:`\log \gamma_p, \log \gamma_q` (one number each, so that no step ever climbs).
-Gradients flow through both steps of the mean and through those from theta to phi; the divergence is in
-closed form. A prediction draws theta from the prior, adapts each draw, and averages.
+Losses are means over points, in nats. Learned are :math:`\mu, \log \sigma^2, \log v_q` (a number
+for each weight), and :math:`\log \gamma_p, \log \gamma_q` (one number each, so that no step ever
+climbs). Gradients flow through both steps of the mean and through those from theta to phi; the
+divergence is in closed form. A prediction draws theta from the prior, adapts each draw, and
+averages.
 
-Public reimplementations draw from the prior in training, stop second derivatives after the first step,
-start mu from N(0, I), or weigh the KL by 1e-6 against a mean over points; here mu starts as the network
-does and the weight is 1, the bound. Settings of the authors are not published with code.
+Public reimplementations draw from the prior in training, stop second derivatives after the first
+step, start mu from N(0, I), or weigh the KL by 1e-6 against a mean over points; here mu starts as
+the network does and the weight is 1, the bound. Settings of the authors are not published with
+code.
 
 miniImageNet, 5-way, 1 shot: 50.13 +- 1.86.
 """

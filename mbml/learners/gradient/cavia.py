@@ -63,7 +63,9 @@ class Cavia(Maml):
         widths = getattr(net, "widths", None)  # what can be modulated says how wide it is
         if widths is not None:
             if not 0 <= layer < len(widths):
-                raise ValueError(f"layer={layer} of a network whose layers are 0..{len(widths) - 1}")
+                raise ValueError(
+                    f"layer={layer} of a network whose layers are 0..{len(widths) - 1}"
+                )
             # without a bias c = 0 changes nothing, and with weights that are not 0 it can begin to
             self.film = nn.Linear(context, 2 * widths[layer], bias=False)
 

@@ -130,7 +130,8 @@ def test_fit_trains_it():
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"estimator": "iwae"}, "exact, mc, vi"), ({"draws": 0}, "draws=0"), ({"noise": 0.0}, "noise")],
+    [({"estimator": "iwae"}, "exact, mc, vi"), ({"draws": 0}, "draws=0"),
+     ({"noise": 0.0}, "noise")],
 )
 def test_what_it_cannot_do_is_named(wrong, words):
     with pytest.raises(ValueError, match=words):

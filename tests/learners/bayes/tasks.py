@@ -55,7 +55,7 @@ def check_slopes(learner, loss, every: int = 1) -> None:
 
 
 def check_tasks_are_alone(learner, tasks: Episodes) -> None:
-    """A prediction for a batch is those for its tasks, under the same noise, which does something."""
+    """A prediction for a batch is those for its tasks, under the same noise, which matters."""
 
     def answers(first: int, end: int) -> torch.Tensor:
         place = {"device": torch.device("cpu"), "total": tasks.num_tasks}

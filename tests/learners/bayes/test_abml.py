@@ -65,8 +65,10 @@ def test_the_first_inner_step_is_pure_likelihood_and_the_second_is_not():
 @pytest.mark.parametrize("steps, inner_beta", [(1, 0.1), (3, 0.0)])
 def test_without_spread_it_is_maml(steps, inner_beta):
     settings = {"log_variance": -80.0, "inner_beta": inner_beta}
-    for tasks, kind in ((regression(), {}), (classification(), {"inputs": 2, "outputs": 4, "ways": 3})):
-        abml, maml = smooth(Abml, steps=steps, **settings, **kind), smooth(Maml, steps=steps, **kind)
+    classes = {"inputs": 2, "outputs": 4, "ways": 3}
+    for tasks, kind in ((regression(), {}), (classification(), classes)):
+        abml = smooth(Abml, steps=steps, **settings, **kind)
+        maml = smooth(Maml, steps=steps, **kind)
         p, q = (m.predict(tasks.support, tasks.query.x) for m in (abml, maml))
         assert p.draws == 100 and q.draws == 1
         assert_close(p.mean, q.mean)

@@ -201,7 +201,8 @@ def test_on_the_last_layer_one_particle_has_the_gradient_of_an_inner_loop_there(
         S = s.x.shape[1]
         slopes = torch.autograd.grad(loss(w, S).sum(), w, create_graph=True)
         # the mean loss of S and Q under the head after its step, the body's share with it
-        total = total + loss([p - rate * g for p, g in zip(w, slopes, strict=True)], None).mean() / 3
+        after = [p - rate * g for p, g in zip(w, slopes, strict=True)]
+        total = total + loss(after, None).mean() / 3
     total.backward()
     for p, slope in zip(learner.parameters(), found, strict=True):
         assert_close(slope, p.grad)

@@ -22,5 +22,6 @@ def test_what_maml_adapts_a_linear_model_to_is_the_most_probable_point_of_a_gaus
     slope = -2 / S * (A.mT @ (support.y - A @ path[0][..., None])).squeeze(-1)
     precision = implied_precision(H, alpha, k)
     assert_close(most_probable(H, slope, path[0], precision), path[-1])
-    # the precision that LLAMA assumes, on the mean of the log likelihood, is that of flat directions
-    assert_close(torch.linalg.eigvalsh(precision)[:, -2:], torch.full((2, 2), 1 / (k * alpha)).double())
+    # LLAMA's precision, on the mean of the log likelihood, is that of flat directions
+    flat = torch.linalg.eigvalsh(precision)[:, -2:]
+    assert_close(flat, torch.full((2, 2), 1 / (k * alpha)).double())

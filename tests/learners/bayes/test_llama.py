@@ -46,7 +46,8 @@ def test_the_loss_is_mamls_and_the_determinant_of_a_dense_matrix():
                  maml.loss(tasks).total)
 
 
-@pytest.mark.parametrize("kind", [{"steps": 2}, {**CLASSES, "curvature": "last"}, {"curvature": "kronecker"}])
+@pytest.mark.parametrize(
+    "kind", [{"steps": 2}, {**CLASSES, "curvature": "last"}, {"curvature": "kronecker"}])
 def test_gradients_are_those_of_finite_differences(kind):
     tasks = classification() if "ways" in kind else regression()
     learner = smooth(Llama, tau=2.0, **kind)

@@ -27,7 +27,8 @@ def classes(dtype=torch.float64) -> Episodes:
     """Two tasks of 8x8 images of three classes."""
     g = torch.Generator().manual_seed(0)
     y = torch.arange(3).repeat(2, 2)
-    x = torch.randn(2, 12, 1, 8, 8, generator=g, dtype=dtype) + y.repeat(1, 2)[..., None, None, None]
+    x = torch.randn(2, 12, 1, 8, 8, generator=g, dtype=dtype)
+    x += y.repeat(1, 2)[..., None, None, None]
     return Episodes(Examples(x[:, :6], y, 3), Examples(x[:, 6:], y, 3))
 
 
@@ -36,7 +37,8 @@ def conv(norm: str = "support") -> nets.Conv4:
     return nets.Conv4(in_channels=1, image_size=8, channels=4, norm=norm)
 
 
-def slope(learner: Maml, parameter: Tensor, i: int, tasks: Episodes, progress: float = 0.0) -> Tensor:
+def slope(learner: Maml, parameter: Tensor, i: int, tasks: Episodes,
+          progress: float = 0.0) -> Tensor:
     """d loss / d parameter[i], by central differences."""
     shifted = []
     with torch.no_grad():

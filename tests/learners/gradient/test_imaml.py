@@ -63,7 +63,8 @@ def test_the_residual_is_the_gradient_that_the_steps_have_left(steps):
     assert loss.parts["residual"] > 0.01
 
 
-def unrolled(learner: Imaml, tasks, steps: int, *, proximal_sees_theta: bool = True) -> list[Tensor]:
+def unrolled(learner: Imaml, tasks, steps: int, *,
+             proximal_sees_theta: bool = True) -> list[Tensor]:
     """The gradient through all steps of the inner solver."""
     start = learner.weights(3)
     near = start if proximal_sees_theta else {n: w.detach() for n, w in start.items()}
@@ -90,7 +91,8 @@ def test_it_is_the_limit_of_the_unrolled_gradient_and_needs_a_proximal_term_that
     first = torch.autograd.grad(
         learner.support_loss(phi, tasks.query).mean(), list(phi.values())
     )
-    assert max((a - b.sum(0)).abs().max() for a, b in zip(implicit, first, strict=True)) > 0.1 * largest
+    apart = max((a - b.sum(0)).abs().max() for a, b in zip(implicit, first, strict=True))
+    assert apart > 0.1 * largest
 
 
 def test_every_step_descends_on_the_proximal_objective():

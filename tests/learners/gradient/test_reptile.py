@@ -33,7 +33,8 @@ def test_with_one_step_it_is_joint_training_on_all_points_times_the_rate():
     learner, tasks = smooth(Reptile, rate=0.05, steps=1), sines()
     found = gradients(learner, tasks)
     joint = Examples(
-        torch.cat([tasks.support.x, tasks.query.x], 1), torch.cat([tasks.support.y, tasks.query.y], 1)
+        torch.cat([tasks.support.x, tasks.query.x], 1),
+        torch.cat([tasks.support.y, tasks.query.y], 1),
     )
     loss = learner.support_loss(learner.weights(3), joint).mean()
     slopes = torch.autograd.grad(loss, list(learner.parameters()))
