@@ -3,8 +3,9 @@
     python -m mbml.figures.representations_record mnist FILE runs
 
 trains what is not in the file yet, one model after the other, and writes the file after each. A
-training that is stopped goes on from its checkpoint in `runs`. Instead of "mnist" (prepared before)
-it may be "norb" (prepared before), "ten-digits" or "toys".
+training that is stopped goes on from its checkpoint in `runs`, and a longer one from where a
+shorter one ended. Instead of "mnist" (prepared before) it may be "norb" (prepared before),
+"ten-digits" or "toys".
 
 Contexts, batches and optimiser are those of Wu et al. (2020) on digits, and so are the networks;
 those of toys are the same, those of NORB convolutional, as in the paper. How long the training is,

@@ -6,7 +6,7 @@ the data set that it comes from. Its objective, the Meta-ELBO, is the sum of the
 
 .. math:: & \sum_{i=1}^{N} E_{x, S \sim D_i} \Big[ E_{q(z \mid x, S)} \log p_i(x \mid z)
           - KL(q(z \mid x, S) \,\|\, N(0, I)) \Big], \\
-          & q(z \mid x, S) = g\Big(x, \frac{1}{|S|} \sum_{x' \in S} h(x')\Big).
+          & q(z \mid x, S) = q_\phi(z \mid x, r), \; r = \frac{1}{|S|} \sum_{x' \in S} h_\phi(x').
 
 For a data set never seen there is no decoder, and `infer` needs none. With one data set, and an
 encoder that is blind to the context, it is the VAE.

@@ -279,5 +279,5 @@ class MetaEncoder(nn.Module):
             context = torch.cat([context, behind], dim=-1)
         if self.statistic is None:
             return self.encoder(x)
-        # g(x, 1/|S| sum_{x' in S} h(x'))
+        # q(z | x, r), r = 1/|S| sum_{x' in S} h(x')
         return self.encoder(x, summaries(self.statistic(context), size, x.shape[1]))
