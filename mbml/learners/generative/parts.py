@@ -8,7 +8,8 @@ and of nothing else,
 
 The mean forgets how many points it is of. A context of one point is therefore allowed, and its
 summary is that of the point, h(x); but a network behind the summary that was trained with contexts
-of ten answers to it with the confidence of ten.
+of ten answers to it with the confidence of ten. Where the mean of the context is subtracted,
+nothing of one point is left, and it is an error.
 """
 
 from __future__ import annotations
@@ -260,8 +261,8 @@ class MetaEncoder(nn.Module):
                 those of x, behind theirs, which a backbone does not see.
 
         Raises:
-            ValueError: as `read_context` and `summaries`, and for contexts of the points' own where
-                the mean of one is to be subtracted.
+            ValueError: as `read_context` and `summaries`, and where the mean of the context is to
+                be subtracted, for contexts of the points' own and for a context of one point.
         """
         if self.statistic is None and not self.centred:
             return self.encoder(x if self.net is None else self.net(x))
@@ -269,6 +270,11 @@ class MetaEncoder(nn.Module):
         if self.centred:
             if size is not None:
                 raise ValueError("centred subtracts the mean of one context: leave context_size")
+            if context.shape[1] == 1:
+                raise ValueError(
+                    "a context of one point is its own mean, which centred subtracts, so nothing "
+                    "of it would be left: give two points or more, or leave centred"
+                )
             mean = context.mean(1, keepdim=True)
             context, x = context - mean, x - mean
         if alike:

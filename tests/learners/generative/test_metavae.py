@@ -203,6 +203,9 @@ def test_centred_it_does_not_see_where_a_data_set_lies():
     assert_close(other.mean, q.mean)
     with pytest.raises(ValueError, match="the mean of one context"):
         model.infer(episodes.support.x, episodes.query.x, context_size=2)
+    with pytest.raises(ValueError, match="a context of one point is its own mean") as error:
+        model.infer(episodes.support.x[:, :1], episodes.query.x)
+    assert "\n" not in str(error.value)
     plain = model_of()
     mean = episodes.support.x.mean(1, keepdim=True)
     assert_close(plain.infer(episodes.support.x - mean, episodes.query.x - mean).mean, q.mean)
