@@ -109,7 +109,7 @@ def test_a_plan_asks_for_trainings_from_short_to_long_and_none_beyond_the_hundre
     asked = {}
     for row in record.every():
         asked.setdefault((row["model"], row["factor"], row["split"]), []).append(row["steps"])
-    assert all(steps == sorted(steps) for steps in asked.values())
+    assert all(steps == sorted(set(steps)) for steps in asked.values())
     longest = max(max(steps) for steps in asked.values())
     assert longest == record.PLANNED["mnist"] == 100 * 60_000 // record.SETTINGS["batch"]
 
@@ -186,7 +186,7 @@ def test_a_kept_record_holds_the_first_rows_of_its_plan(dataset):
 def test_the_plan_has_what_the_published_table_and_curves_have():
     usual = [row for row in record.every() if row["steps"] == record.STEPS["mnist"]]
     plan = {(row["model"], row["factor"], row["split"]) for row in usual}
-    assert len(plan) == len(usual) == len(record.every()) - len(record.LONGER)
+    assert len(plan) == len(usual)
     table = {(model, factor, "interleaved") for model in record.MODELS for factor in record.DIGITS}
     curves = {(model, factor, split) for split in meta_splits.SPLITS for factor in record.DIGITS
               for model in ("metavae", "vhe", "neural-statistician")}
