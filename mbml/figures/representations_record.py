@@ -66,7 +66,7 @@ SETTINGS: dict[str, Any] = {
 }
 #: A data set of toys has 810 to 2,430 images, one of MNIST 60,000.
 STEPS = {"mnist": 3000, "ten-digits": 3000, "toys": 1000, "norb": 1000}
-#: For how many a training is planned: the hundred epochs of the public code. Rows stop before.
+#: Steps that a training is planned for, on MNIST the hundred epochs of the public code.
 PLANNED = {**STEPS, "mnist": 60_000}
 #: Data sets whose networks are convolutional; on a GPU, where there is one.
 CONVOLUTIONAL = ("norb",)
@@ -78,8 +78,8 @@ MODELS = ("pixels", "principal-components", "metavae", "metavae-blind", "vhe", "
           "neural-statistician-published")
 #: Those that the paper draws for all three splits, and two controls.
 MODELS_OF_CURVES = ("pixels", "metavae", "metavae-blind", "vhe", "neural-statistician")
-#: Trained for longer on MNIST: for how many steps, from short to long, since a row goes on from the
-#: checkpoint of the one before.
+#: Steps of longer trainings on MNIST, from short to long, since a row goes on from the checkpoint
+#: of the one before.
 LONGER: dict[str, dict[str, tuple[int, ...]]] = {
     "metavae": {"rotation": (9_000, 20_000, 60_000), "scale": (9_000, 20_000, 40_000, 60_000),
                 "shear": (9_000, 20_000)},
