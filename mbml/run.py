@@ -100,8 +100,7 @@ def run(
     )
     if not fabric.is_global_zero:
         return None
-    if history.interrupted:
-        raise KeyboardInterrupt("training was stopped")
+    history.whole()
     hardware = doctor.hardware(place, devices)
     result = _measure(recipe, learner, test, history, seed, episodes, hardware, progress)
     results.write(result, folder / "result.json")

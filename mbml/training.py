@@ -52,6 +52,16 @@ class History:
     interrupted: bool = False
     best_step: int | None = None
 
+    def whole(self) -> History:
+        """Itself. For who makes something of a training, and nothing of half a one.
+
+        Raises:
+            KeyboardInterrupt: if Ctrl-C ended it.
+        """
+        if self.interrupted:
+            raise KeyboardInterrupt("training was stopped")
+        return self
+
 
 class Training:
     """A learner with its optimiser, schedule, episode stream, history and best weights.

@@ -327,10 +327,12 @@ def test_ctrl_c_ends_the_step_saves_and_says_how_to_go_on(tmp_path, capsys):
     learner = noisy()
     history = train(learner, folder=tmp_path, callbacks=[press_ctrl_c])
     assert history.interrupted and history.steps == 4
+    with pytest.raises(KeyboardInterrupt, match="stopped"):
+        history.whole()
     said = capsys.readouterr().out
     assert said.count("\n") == 1 and "after step 4 of 10" in said and str(tmp_path) in said
     history = train(learner, folder=tmp_path)
-    assert not history.interrupted and history.steps == 10
+    assert not history.interrupted and history.steps == 10 and history.whole() is history
     assert torch.equal(weights_of(learner), expected)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -59,7 +59,7 @@ def train(method: str, *, steps: int, seed: int = 0, log_variance: float = -5.0)
         schedule=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda s: min(1.0, (1 - s / steps) / 0.4)
         ),
-    )
+    ).whole()
     return learner.eval()
 
 

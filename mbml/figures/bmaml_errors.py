@@ -58,7 +58,7 @@ def trained(method: str, tasks: int, seed: int, steps: int) -> Particles:
         clip_norm=SETTINGS["clip_norm"], seed=seed, device="cpu", progress=False,
         optimizer=lambda ps: torch.optim.Adam(ps, lr=SETTINGS["learning_rate"]),
         schedule=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda s: min(1.0, (1 - s / steps) / SETTINGS["decay"])))
+            optimizer, lambda s: min(1.0, (1 - s / steps) / SETTINGS["decay"]))).whole()
     return learner.eval()
 
 

@@ -87,7 +87,7 @@ def trained(count: int, seed: int, *, steps: int, centred: bool = False,
             {"params": [*model.decoder.parameters(), model.noise_log_variance],
              "lr": SETTINGS["decoder_rate"]}]),
         schedule=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 1 - step / steps))
+            optimizer, lambda step: 1 - step / steps)).whole()
     return model.eval(), source.means(count, Generator().manual_seed(seed))
 
 

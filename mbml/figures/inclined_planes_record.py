@@ -103,7 +103,7 @@ def trained(kind: str, seed: int, settings: Mapping[str, Any] = SETTINGS) -> Com
         learner, source(kind, seed, settings), steps=steps, batch_size=settings["batch_size"],
         seed=seed, device="cpu", progress=False,
         optimizer=partial(torch.optim.Adam, lr=settings["learning_rate"]),
-        schedule=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=steps))
+        schedule=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=steps)).whole()
     return learner.eval()
 
 

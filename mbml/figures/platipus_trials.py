@@ -98,7 +98,7 @@ def train(method: str, kind: str = "curves", *, updates: int, seed: int, outer: 
         schedule=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda s: min(1.0, (1 - s / updates) / 0.4)
         ),
-    )
+    ).whole()
     return learner.eval()
 
 

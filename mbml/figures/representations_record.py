@@ -133,6 +133,7 @@ def trained(name: str, image_set: ImageSet, factor: str, split: str, seed: int, 
 
     Raises:
         ValueError: if the checkpoint in the folder is of more steps.
+        KeyboardInterrupt: if Ctrl-C ended it; the checkpoint is kept.
     """
     batch, context = SETTINGS["batch"], SETTINGS["context"]
     vectors = image_set.name not in CONVOLUTIONAL
@@ -147,7 +148,7 @@ def trained(name: str, image_set: ImageSet, factor: str, split: str, seed: int, 
         learner, sets, steps=PLANNED[image_set.name], stop_at=steps, batch_size=len(sets),
         seed=seed, device="cpu" if vectors else "auto", precision=SETTINGS["precision"],
         compile=steps >= 1000, folder=folder, progress=False,
-        optimizer=lambda ps: torch.optim.Adam(ps, lr=SETTINGS["learning_rate"], fused=True))
+        optimizer=lambda ps: torch.optim.Adam(ps, lr=SETTINGS["learning_rate"], fused=True)).whole()
     if history.steps > steps:
         raise ValueError(f"{folder} is of {history.steps} steps, so {steps} cannot be had from it: "
                          "make rows from short to long, or this one in another folder")

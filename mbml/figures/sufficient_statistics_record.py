@@ -140,7 +140,7 @@ def trained(kind: str, families: tuple[str, ...], seed: int, steps: int) -> Meta
         device="cpu", progress=False, clip_norm=10.0,
         optimizer=lambda ps: torch.optim.Adam(ps, lr=SETTINGS["learning_rate"]),
         schedule=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 1 - step / steps))
+            optimizer, lambda step: 1 - step / steps)).whole()
     return model.eval()
 
 

@@ -58,7 +58,7 @@ def train(method: str, steps: int, seed: int = 0, batch: int = 16) -> Learner:
         schedule=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda s: min(1.0, (1 - s / steps) / 0.4)
         ),
-    )
+    ).whole()
     return made.eval()
 
 

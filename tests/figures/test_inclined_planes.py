@@ -18,6 +18,7 @@ from mbml.figures import inclined_planes_record as record
 from mbml.figures import records
 from mbml.figures.records import text
 from mbml.tasks import planes
+from mbml.training import History
 
 KEPT = Path(__file__).parents[2] / "results" / "figures" / "inclined-planes.json"
 FEW = torch.tensor([[10.0, 30.0], [4.0, 55.0]], dtype=torch.float64)
@@ -125,7 +126,7 @@ def test_the_weights_of_a_record_go_beside_it_and_those_of_the_book_stay(tmp_pat
 
     (tmp_path / "book" / "figures").mkdir(parents=True)
     monkeypatch.setattr(records, "completed", completed)
-    monkeypatch.setattr(sys.modules["mbml.fit"], "fit", lambda *_, **__: None)
+    monkeypatch.setattr(sys.modules["mbml.fit"], "fit", lambda *_, **__: History())
     monkeypatch.setattr(planes, "TEST", FEW)
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     monkeypatch.setattr(results, "place", lambda: tmp_path / "book")

@@ -16,6 +16,7 @@ from mbml.figures import sufficient_statistics_record as trainings
 from mbml.figures import sufficient_statistics_scores as scores
 from mbml.figures.records import completed, text
 from mbml.tasks.exponential_families import FAMILIES, TRAINING, FamilyTasks
+from mbml.training import History
 
 D = 20
 
@@ -190,7 +191,7 @@ def test_a_row_holds_what_its_model_is_asked(small, tmp_path):
 
 
 def test_the_untrained_model_is_the_one_of_three_families_before_its_training(small, monkeypatch):
-    monkeypatch.setattr(trainings, "fit", lambda *_, **__: None)
+    monkeypatch.setattr(trainings, "fit", lambda *_, **__: History())
     rows = [trainings.record(kind, "all", 1) for kind in ("untrained", "alike")]
     assert rows[0]["readings"] == rows[1]["readings"]
 
