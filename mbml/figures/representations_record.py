@@ -82,7 +82,7 @@ MODELS_OF_CURVES = ("pixels", "metavae", "metavae-blind", "vhe", "neural-statist
 #: of the one before.
 LONGER: dict[str, dict[str, tuple[int, ...]]] = {
     "metavae": {"rotation": (9_000, 20_000, 60_000), "scale": (9_000, 20_000, 40_000, 60_000),
-                "shear": (9_000, 20_000, 40_000)},
+                "shear": (9_000, 20_000, 40_000, 60_000)},
     "metavae-blind": {"rotation": (20_000,), "scale": (20_000, 40_000)},
     "vhe-published": {"rotation": (9_000, 20_000), "scale": (9_000, 20_000, 40_000, 60_000)},
 }
